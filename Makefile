@@ -1,0 +1,29 @@
+# Everything sets itself up: `make train` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv/bin
+ARGS ?=
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help env train test check lint types
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## build .venv from the pinned requirements (nothing to do when it is up to date)
+	@PYTHON=$(PYTHON) containers/make_env.sh
+
+train: env ## train on the embedded default data; more with ARGS="model=SEANet_real_small trainer.seed=1"
+	$(VENV)/python train.py $(ARGS)
+
+test: env ## run all tests
+	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: env
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+
+types: env
+	$(VENV)/mypy
+
+check: lint types test ## lint, types and tests: what CI runs

@@ -1,0 +1,1 @@
+"""Text in, checked values out: registry, typed schema and composition. Imports no torch."""

@@ -1,0 +1,173 @@
+"""From the command line to one checked tree: Hydra composes, this module opens, settles and freezes the result.
+
+The composed tree of a run is written once, as `config.yaml` in its directory; everything later starts from that file.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.schema import Config, parse
+from pipeline.errors import ConfigError
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+_PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What Hydra composed for one job.
+
+    Attributes:
+        tree: plain values, interpolations resolved.
+        given: dotted keys that the user wrote on the command line.
+        overrides: the overrides as written, with the task's and Hydra's own apart.
+        hydra_tree: Hydra's own settings, kept for the record.
+        sweep_dir: directory of this job when it is one point of a sweep.
+    """
+
+    tree: dict[str, Any]
+    given: frozenset[str]
+    overrides: tuple[str, ...]
+    hydra_tree: dict[str, Any]
+    sweep_dir: Path | None
+
+
+def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[str]:
+    """Let plain overrides reach our own checks: `a.b=1` becomes `++a.b=1`; group choices and flags stay as they are.
+
+    Hydra refuses a key that the YAML files do not spell out and asks for `+`; here every valid key works as written
+    and a misspelt one is answered with the valid choices.
+    """
+    groups = {path.name for path in conf_dir.iterdir() if path.is_dir()}
+    opened = []
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not key.startswith("hydra.")
+        opened.append(f"++{argument}" if is_value else argument)
+    return opened
+
+
+def collect(config: DictConfig) -> Composition:
+    """Resolve what Hydra composed and note what the user asked for.
+
+    Raises:
+        ConfigError: an interpolation cannot be resolved or a mandatory value is missing.
+    """
+    settings = HydraConfig.get()
+    try:
+        tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
+    assert isinstance(tree, dict)
+    overrides = tuple(settings.overrides.task)
+    in_sweep = settings.mode == RunMode.MULTIRUN
+    hydra_tree = OmegaConf.to_container(OmegaConf.create({"hydra": settings}), resolve=False)
+    assert isinstance(hydra_tree, dict)
+    return Composition(
+        tree={str(key): value for key, value in tree.items()},
+        given=frozenset(entry.partition("=")[0].lstrip("+~") for entry in overrides),
+        overrides=tuple(entry.removeprefix("++") for entry in overrides),
+        hydra_tree={str(key): value for key, value in hydra_tree.items()},
+        sweep_dir=Path(settings.runtime.output_dir) if in_sweep else None,
+    )
+
+
+def settle(composition: Composition) -> Config:
+    """Check the tree against the schema and settle what depends on what the user gave.
+
+    Aliases become one value, paths become absolute, a name that is taken for granted is filled in.
+
+    Raises:
+        ConfigError: an unknown or wrong key, or two keys that contradict each other.
+    """
+    config = parse(composition.tree)
+    trainer = config.trainer
+    lightning = trainer.trainer.model_copy(
+        update=_absolute_paths(trainer.trainer, ("ckpt_dir", "profiler_dir"))
+    )
+    trainer = trainer.model_copy(
+        update={"deterministic": _settle_determinism(config, composition.given), "trainer": lightning}
+    )
+    eval_dataset = config.data.eval_dataset
+    eval_dataset = eval_dataset.model_copy(update=_absolute_paths(eval_dataset, ("root",)))
+    data = config.data.model_copy(
+        update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
+    )
+    run = config.run.model_copy(update=_absolute_paths(config.run, ("dir", "resume", "init_from")))
+    return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
+
+
+def _absolute_paths(section: Any, names: Iterable[str]) -> dict[str, str]:
+    paths = {name: getattr(section, name) for name in names}
+    return {name: str(Path(path).expanduser().absolute()) for name, path in paths.items() if path is not None}
+
+
+def _settle_determinism(config: Config, given: frozenset[str]) -> bool:
+    owner, alias = config.trainer.deterministic, config.trainer.trainer.deterministic
+    shipped = shipped_trainer()["deterministic"]
+    owner_given = "trainer.deterministic" in given or owner != shipped
+    if alias is not None and owner_given and alias != owner:
+        raise ConfigError(
+            f"trainer.deterministic={owner} contradicts its alias trainer.trainer.deterministic={alias}; "
+            "valid: give one of them, or the same value (true, false) to both"
+        )
+    settled = owner if alias is None else alias
+    if config.trainer.trainer.strict_deterministic and not settled:
+        name = "trainer.deterministic" if alias is None else "trainer.trainer.deterministic"
+        raise ConfigError(
+            f"trainer.trainer.strict_deterministic=true contradicts {name}=false; "
+            f"valid: {name}=true, or strict_deterministic=false"
+        )
+    return settled
+
+
+def shipped_trainer() -> dict[str, Any]:
+    """Return `conf/trainer/default.yaml` as it is shipped, to tell inherited values from those that a user gave."""
+    tree = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "trainer" / "default.yaml"), resolve=False)
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def inherited_keys(
+    block: Mapping[str, Any], shipped: Mapping[str, Any], where: str, given: frozenset[str]
+) -> set[str]:
+    """Return the `config` keys of a `{type, config}` block that were written for another type.
+
+    A key is inherited when the user did not write it and either changed the type on the command line or left the
+    shipped value of another type in place.
+    """
+    config, default = block.get("config") or {}, shipped.get("config") or {}
+    type_given = f"{where}.type" in given or f"{where}" in given
+    other_type = block.get("type") != shipped.get("type")
+    return {
+        key
+        for key, value in config.items()
+        if f"{where}.config.{key}" not in given
+        and (type_given or (other_type and key in default and default[key] == value))
+    }
+
+
+def dump(config: Config, path: Path) -> None:
+    """Write the tree as YAML, durably enough to start every later job from it."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump())), encoding="utf-8")
+
+
+def read(path: Path) -> Config:
+    """Read a tree written by `dump`.
+
+    Raises:
+        ConfigError: the file is missing or does not fit this version's schema.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; a run directory holds the config.yaml of its run")
+    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    assert isinstance(tree, dict)
+    return parse({str(key): value for key, value in tree.items()})

@@ -1,0 +1,152 @@
+"""Schema of the `trainer` group; `trainer.trainer` holds our own keys and every keyword of Lightning's Trainer."""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+
+from pipeline.config.section import Section
+
+STRATEGIES = ("auto", "ddp")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
+
+# Keywords of Lightning's Trainer that another key of ours decides.
+_OWNERS = {
+    "strategy": "set it with trainer.strategy",
+    "devices": "set it with trainer.num_gpus (GPUs per node) or trainer.num_processes (CPU)",
+    "accelerator": "set it with trainer.num_gpus (0 is the CPU)",
+    "num_nodes": "set it with trainer.num_nodes",
+    "precision": "set it with trainer.precision",
+    "logger": "set it with trainer.logger",
+    "callbacks": "the program owns the callbacks; their settings are keys of trainer.trainer",
+    "plugins": "the program owns the plugins; see trainer.strategy and trainer.precision",
+    "profiler": "set it with trainer.trainer.profile and trainer.trainer.profiler_dir",
+    "default_root_dir": "set it with run.dir",
+    "use_distributed_sampler": "the program owns the sample order, equal on any number of processes",
+    "reload_dataloaders_every_n_epochs": "the program owns the loaders; reloading would break an exact resume",
+    "enable_checkpointing": "set it with trainer.trainer.save_top_k (0 keeps only last.ckpt)",
+    "barebones": "it contradicts checkpoints and logging; switch off what you do not want one by one",
+    "model_registry": "uploading to Lightning's registry is not part of this project",
+    "enable_autolog_hparams": "the whole configuration is always logged",
+    "limit_test_batches": "there is no test loop; use trainer.trainer.limit_val_batches",
+    "limit_predict_batches": "there is no predict loop; use python -m pipeline.inference",
+}
+OWNED_ELSEWHERE = {f"trainer.trainer.{name}": f"{reason}." for name, reason in _OWNERS.items()}
+
+
+class OptimizerSettings(Section):
+    """A torch optimiser by class name; `config` is exactly its keyword arguments."""
+
+    type: str
+    config: dict[str, Any]
+
+
+class SchedulerSettings(Section):
+    """A learning-rate scheduler by class name; `interval` says what one of its steps is."""
+
+    type: str
+    config: dict[str, Any]
+    enabled: bool
+    interval: Literal["step", "epoch"] | None
+    monitor: str | None
+
+
+class WandbSettings(Section):
+    """Weights & Biases; without an API key the run is logged offline."""
+
+    use_wandb: bool
+    project: str
+    name: str | None
+
+
+class LightningSettings(Section):
+    """Our own keys first, then the keywords of Lightning's Trainer with Lightning's meaning."""
+
+    save_top_k: int = Field(ge=-1)
+    save_every_n_epochs: PositiveInt
+    monitor: str
+    ckpt_dir: str | None
+    deterministic: bool | None
+    strict_deterministic: bool
+    log_model_structure: bool
+    profile: bool
+    profiler_dir: str | None
+    num_demos: NonNegativeInt
+
+    max_epochs: int | None = Field(ge=-1)
+    min_epochs: NonNegativeInt | None
+    max_steps: int = Field(ge=-1)
+    min_steps: NonNegativeInt | None
+    max_time: str | dict[str, int] | None
+    gradient_clip_val: NonNegativeFloat | None  # 0 switches clipping off
+    gradient_clip_algorithm: Literal["norm", "value"] | None
+    accumulate_grad_batches: PositiveInt
+    check_val_every_n_epoch: PositiveInt | None
+    val_check_interval: int | float | str | dict[str, int] | None
+    num_sanity_val_steps: int | None = Field(ge=-1)
+    log_every_n_steps: PositiveInt
+    limit_train_batches: PositiveInt | float | None
+    limit_val_batches: NonNegativeInt | float | None
+    overfit_batches: NonNegativeInt | float
+    fast_dev_run: bool | NonNegativeInt
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    benchmark: bool | None
+    detect_anomaly: bool
+    inference_mode: bool
+    sync_batchnorm: bool
+
+    @field_validator("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        """A float is a share of the batches."""
+        if isinstance(value, float) and not 0.0 <= value <= 1.0:
+            raise ValueError(
+                "a whole number counts batches; a decimal number is a share and lies in 0.0 to 1.0"
+            )
+        return value
+
+
+class TrainerSettings(Section):
+    """Optimisation, logging and runtime."""
+
+    seed: NonNegativeInt = Field(lt=2**32)
+    strategy: str
+    num_gpus: NonNegativeInt | Literal["auto"]
+    num_nodes: PositiveInt
+    num_processes: PositiveInt
+    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
+    deterministic: bool
+    global_batch_size: PositiveInt | None
+    optimizer: OptimizerSettings
+    scheduler: SchedulerSettings
+    loss_config: dict[str, Any]
+    eval_loss_config: dict[str, dict[str, Any] | None]
+    logger: str | list[str] | None
+    wandb: WandbSettings
+    trainer: LightningSettings
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy(cls, value: str) -> str:
+        if value not in STRATEGIES:
+            raise ValueError(f"this strategy is not built; valid: {', '.join(STRATEGIES)}")
+        return value
+
+    @field_validator("logger")
+    @classmethod
+    def _logger(cls, value: str | list[str] | None) -> str | list[str] | None:
+        names = [value] if isinstance(value, str) else value or []
+        for name in names:
+            if name not in LOGGERS:
+                raise ValueError(f"unknown logger {name!r}; valid: {', '.join(LOGGERS)}, or a list of them")
+        if len(names) > 1 and "none" in names:
+            raise ValueError("none cannot be combined with other loggers")
+        return value
+
+    @property
+    def logger_names(self) -> tuple[str, ...]:
+        """The loggers asked for, `use_wandb` included, without `none`."""
+        names = [self.logger] if isinstance(self.logger, str) else list(self.logger or [])
+        if self.wandb.use_wandb:
+            names.append("wandb")
+        return tuple(dict.fromkeys(name for name in names if name != "none"))

@@ -1,0 +1,251 @@
+"""Reading audio files: headers that can be trusted, and crops that equal the same part of the whole file."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from pipeline.data.bad_files import UnreadableAudioError
+from pipeline.data.container_checks import end_is_missing, has_mp3_length_header
+from pipeline.data.decoder_noise import filtered_stderr
+from pipeline.data.resample import input_span, resample_span
+
+Waveform = NDArray[np.float32]
+
+# A decoder that starts in mid-file lacks what earlier frames left behind: MP3 frames borrow bits from up to
+# 23 predecessors at 8 kbit/s, Vorbis blocks overlap. So many frames are decoded before a crop and thrown
+# away.
+_PREROLL_FRAMES = {"MPEG_LAYER_III": 16384, "VORBIS": 16384}
+# A seek into the last Ogg page of a Vorbis file is off by the samples that its end trims away (libsndfile
+# 1.2.2). Crops near the end start from before the longest page that encoders write, 255 packets of 1024
+# frames.
+_VORBIS_TAIL_FRAMES = 255 * 1024
+# Vorbis and Opus files order their channels L C R ..., everything else as WAV does, L R C LFE ...
+_VORBIS_TO_WAV_ORDER = {
+    3: (0, 2, 1),
+    5: (0, 2, 1, 3, 4),
+    6: (0, 2, 1, 5, 3, 4),
+    7: (0, 2, 1, 6, 5, 3, 4),
+    8: (0, 2, 1, 7, 5, 6, 3, 4),
+}
+# Left and right gain of each channel, WAV order, before both are divided by their sum (ITU-R BS.775, LFE left
+# out).
+_STEREO_DOWNMIX = {
+    3: ((1, 0), (0, 1), (0.7071, 0.7071)),
+    4: ((1, 0), (0, 1), (0.7071, 0), (0, 0.7071)),
+    5: ((1, 0), (0, 1), (0.7071, 0.7071), (0.7071, 0), (0, 0.7071)),
+    6: ((1, 0), (0, 1), (0.7071, 0.7071), (0, 0), (0.7071, 0), (0, 0.7071)),
+    8: ((1, 0), (0, 1), (0.7071, 0.7071), (0, 0), (0.7071, 0), (0, 0.7071), (0.7071, 0), (0, 0.7071)),
+}
+_CHECKED_FRAMES = 1024
+_LONGEST_FRAMES = 1 << 40  # FLAC from a pipe claims 2**63 - 1
+_BLOCK_FRAMES = 1 << 16
+
+
+class AudioInfo(NamedTuple):
+    """What the header of a usable file says; `num_frames` can all be decoded."""
+
+    num_frames: int
+    sample_rate_hz: int
+    channels: int
+    codec: str
+
+
+class _Reader(soundfile.SoundFile):
+    """A sound file that is opened for one crop.
+
+    `seekable` is false so that soundfile does not seek after each read to correct a write position: needless
+    here, and it makes MP3 and Opus decoders start anew.
+    """
+
+    def seekable(self) -> bool:
+        """Says no, see above; `seek` works all the same."""
+        return False
+
+
+def probe(path: Path) -> AudioInfo:
+    """Reads a header and does not believe it: start, middle and end must decode to finite samples.
+
+    Raises:
+        UnreadableAudioError: Empty, no audio, truncated, or not finite; the reason says which.
+        OSError: The file cannot be opened at all.
+    """
+    if os.stat(path).st_size == 0:
+        raise UnreadableAudioError(str(path), "empty file (0 bytes)")
+    with _quiet(path), _open(path) as reader:
+        info = AudioInfo(reader.frames, reader.samplerate, reader.channels, reader.subtype)
+    if info.num_frames > _LONGEST_FRAMES:
+        raise UnreadableAudioError(
+            str(path), "the header does not tell the length (streamed); encode it again"
+        )
+    missing = end_is_missing(path)
+    if missing:
+        raise UnreadableAudioError(str(path), f"truncated: {missing}")
+    if info.codec.startswith("MPEG") and not has_mp3_length_header(path):
+        info = info._replace(num_frames=_decodable_frames(path, info.num_frames))
+    if info.num_frames <= 0:
+        raise UnreadableAudioError(str(path), "holds no audio (0 frames)")
+    checked = min(_CHECKED_FRAMES, info.num_frames)
+    for start in (0, (info.num_frames - checked) // 2, info.num_frames - checked):
+        read_crop(path, start, checked)
+    return info
+
+
+def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
+    """Decodes a part of a file, sample for sample what decoding the whole file would give.
+
+    Exact for WAV, FLAC and the like; within 1e-6 for MP3, Vorbis and Opus, except Opus below about 20 kbit/s,
+    whose speech coder carries its state along (about -35 dB). The file is opened per crop: kept-open Ogg
+    handles return wrong samples. Channels come in WAV order.
+
+    Args:
+        path: Audio file.
+        start: First frame.
+        num_frames: Number of frames, all inside the file.
+
+    Returns:
+        (C, num_frames) float32, full scale 1.0.
+
+    Raises:
+        UnreadableAudioError: The file cannot be opened, decodes to fewer frames, or to values that are not
+            finite.
+    """
+    try:
+        codec, frames = _decode(path, start, num_frames)
+    except OSError as error:
+        raise UnreadableAudioError(str(path), f"cannot be opened ({error.strerror})") from error
+    if len(frames) < num_frames:
+        raise UnreadableAudioError(
+            str(path),
+            f"truncated or damaged: only {len(frames)} of {num_frames} frames decode at frame {start}",
+        )
+    if not np.isfinite(frames).all():
+        raise UnreadableAudioError(
+            str(path), f"NaN or infinite samples between frames {start} and {start + num_frames}"
+        )
+    order = _VORBIS_TO_WAV_ORDER.get(frames.shape[1]) if codec in ("VORBIS", "OPUS") else None
+    return np.ascontiguousarray(frames.T if order is None else frames.T[list(order)])
+
+
+def load_segment(
+    path: Path, info: AudioInfo, start: int, num_samples: int, *, sample_rate_hz: int, channels: int
+) -> Waveform:
+    """Reads a segment at the wanted rate and channel count; equals the same part of the whole converted file.
+
+    Args:
+        path: Audio file.
+        info: Its header.
+        start: First sample, counted at `sample_rate_hz`.
+        num_samples: Length in samples at `sample_rate_hz`; what lies after the end of the file is silence.
+        sample_rate_hz: Wanted sample rate.
+        channels: Wanted channels, see `convert_channels`.
+
+    Returns:
+        (channels, num_samples) float32.
+
+    Raises:
+        UnreadableAudioError: As `read_crop`.
+    """
+    first, end = input_span(start, num_samples, info.sample_rate_hz, sample_rate_hz)
+    first, end = max(0, first), min(end, info.num_frames)
+    if first >= end:
+        return np.zeros((channels, num_samples), dtype=np.float32)
+    crop = read_crop(path, first, end - first)
+    if channels < info.channels:
+        crop = convert_channels(crop, channels)  # before resampling where that saves work
+    segment = resample_span(crop, first, start, num_samples, info.sample_rate_hz, sample_rate_hz)
+    return convert_channels(segment, channels)
+
+
+def convert_channels(waveform: Waveform, channels: int) -> Waveform:
+    """Converts (C, S) float32 to (channels, S).
+
+    One channel is copied to all; many become one by their mean; 3, 4, 5.0, 5.1 and 7.1 channels (WAV order)
+    become stereo by the ITU-R BS.775 downmix, scaled so that it cannot clip. Otherwise channel i goes to
+    channel i modulo `channels` (their mean), and channels that are left over are silent.
+    """
+    given = len(waveform)
+    if given == channels:
+        return waveform
+    if given == 1:
+        return np.repeat(waveform, channels, axis=0)
+    if channels == 2 and given in _STEREO_DOWNMIX:
+        gains = np.array(_STEREO_DOWNMIX[given], dtype=np.float32)
+        return (gains / gains.sum(axis=0)).T @ waveform
+    out = np.zeros((channels, waveform.shape[1]), dtype=np.float32)
+    for channel in range(min(channels, given)):
+        out[channel] = waveform[channel::channels].mean(axis=0)
+    return out
+
+
+def _open(path: Path) -> _Reader:
+    try:
+        return _Reader(os.fspath(path))
+    except soundfile.LibsndfileError as error:
+        with open(path, "rb"):  # a file that cannot be opened raises its own, clearer OSError
+            raise UnreadableAudioError(
+                str(path), "no audio header that can be read (another format, or damaged)"
+            ) from error
+
+
+def _quiet(path: Path) -> AbstractContextManager[None]:
+    return filtered_stderr() if path.suffix.lower() == ".mp3" else nullcontext()
+
+
+def _decode(path: Path, start: int, num_frames: int) -> tuple[str, NDArray[np.float32]]:
+    """Codec and (frames, C) from `start`, as many of `num_frames` as there are."""
+    with _quiet(path), _open(path) as reader:
+        try:
+            return reader.subtype, _seek_and_read(reader, start, num_frames)
+        except soundfile.LibsndfileError:
+            pass  # some multichannel Opus files decode but do not seek
+    with _quiet(path), _open(path) as reader:
+        try:
+            return reader.subtype, _read_on_to(reader, start, num_frames)
+        except soundfile.LibsndfileError:
+            return reader.subtype, np.empty((0, reader.channels), dtype=np.float32)
+
+
+def _seek_and_read(reader: _Reader, start: int, num_frames: int) -> NDArray[np.float32]:
+    """(frames, C) from `start`, decoding from as far before it as the codec needs."""
+    origin = max(0, start - _PREROLL_FRAMES.get(reader.subtype, 0))
+    if reader.subtype == "VORBIS":
+        origin = max(0, min(origin, reader.frames - _VORBIS_TAIL_FRAMES))
+    if origin > 0 and reader.seek(origin) != origin:
+        return np.empty((0, reader.channels), dtype=np.float32)
+    return _read(reader, start - origin + num_frames)[start - origin :]
+
+
+def _read_on_to(reader: _Reader, start: int, num_frames: int) -> NDArray[np.float32]:
+    """(frames, C) from `start`, by decoding all that lies before it, in blocks."""
+    for at in range(0, start, _BLOCK_FRAMES):
+        _read(reader, min(_BLOCK_FRAMES, start - at))
+    return _read(reader, num_frames)
+
+
+def _read(reader: _Reader, num_frames: int) -> NDArray[np.float32]:
+    return reader.read(num_frames, dtype="float32", always_2d=True)
+
+
+def _decodable_frames(path: Path, claimed: int) -> int:
+    """Length of an MP3 file whose header does not tell it; the claim, an estimate, is often too long.
+
+    Raises:
+        UnreadableAudioError: Not even half of the claim decodes: other data that looks like MP3 in places.
+    """
+    back = _CHECKED_FRAMES
+    while True:
+        start = max(0, claimed - back)
+        with _quiet(path), _open(path) as reader:
+            reached = len(_seek_and_read(reader, start, claimed - start))
+        if start + reached < claimed // 2:
+            raise UnreadableAudioError(
+                str(path), f"truncated or damaged: fewer than half of about {claimed} frames decode"
+            )
+        if reached > 0:
+            return start + reached
+        back *= 4

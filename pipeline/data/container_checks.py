@@ -1,0 +1,81 @@
+"""Checks that libsndfile leaves out: it plays what is left of a truncated file without a word."""
+
+import os
+from pathlib import Path
+from struct import Struct
+from typing import IO
+
+_OGG_LARGEST_PAGE = 27 + 255 + 255 * 255
+# Programs that write to a pipe cannot know the length and put a very large one: 0xFFFFFFFF (ffmpeg),
+# 0x7FFFF000 (sox).
+_STREAMED_BYTES = 0x7FFFF000
+_SLOPPY_BYTES = 64  # headers that count themselves as audio are wrong, but harmless
+_FILE_HEADER = {b"RIFF": Struct("<4sI4s"), b"FORM": Struct(">4sI4s")}
+_CHUNK_HEADER = {b"RIFF": Struct("<4sI"), b"FORM": Struct(">4sI")}
+_AUDIO_CHUNKS = (b"data", b"SSND")
+
+
+def end_is_missing(path: Path) -> str:
+    """Says what is missing at the end of a WAV, AIFF or Ogg file; nothing is an empty text.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = os.stat(path).st_size
+    with open(path, "rb") as stream:
+        magic = stream.read(4)
+        if magic in _FILE_HEADER:
+            return _missing_in_chunks(stream, magic, size)
+        if magic == b"OggS":
+            return _missing_in_ogg(stream, size)
+    return ""
+
+
+def has_mp3_length_header(path: Path) -> bool:
+    """Whether the first frame of an MP3 file tells the length (Xing, Info or VBRI header).
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as stream:
+        tag = stream.read(10)
+        if tag[:3] == b"ID3" and len(tag) == 10:  # its size has 7 bits in each of 4 bytes
+            stream.seek(10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)))
+        else:
+            stream.seek(0)
+        first_frame = stream.read(2048)
+    return any(name in first_frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _missing_in_chunks(stream: IO[bytes], magic: bytes, size: int) -> str:
+    """Walks the chunks of a RIFF (little-endian) or AIFF (big-endian) file to the audio."""
+    chunk_header = _CHUNK_HEADER[magic]
+    at = _FILE_HEADER[magic].size
+    while at + chunk_header.size <= size:
+        stream.seek(at)
+        name, length = chunk_header.unpack(stream.read(chunk_header.size))
+        at += chunk_header.size
+        if name in _AUDIO_CHUNKS:
+            missing = at + length - size
+            if _SLOPPY_BYTES < missing and length < _STREAMED_BYTES:
+                return f"{missing} of {length} bytes of audio are missing"
+            return ""
+        at += length + length % 2
+    return "the audio chunk is missing"
+
+
+def _missing_in_ogg(stream: IO[bytes], size: int) -> str:
+    """Finds the last page and asks whether all of it is there."""
+    tail_start = max(0, size - 2 * _OGG_LARGEST_PAGE)
+    stream.seek(tail_start)
+    tail = stream.read()
+    page = tail.rfind(b"OggS")
+    if page < 0:
+        return "no Ogg page at the end"
+    segments = tail[page + 27 : page + 27 + tail[page + 26]] if len(tail) > page + 26 else b""
+    is_whole = (
+        segments
+        and len(segments) == tail[page + 26]
+        and page + 27 + len(segments) + sum(segments) <= len(tail)
+    )
+    return "" if is_whole else "the last Ogg page is cut"

@@ -1,0 +1,202 @@
+"""The data of a run for Lightning: prepared once, set up on every rank, handed out by resumable loaders."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from pipeline.data.bad_files import BadFile, BadFileLedger
+from pipeline.data.corpus import Corpus, prepare_corpus
+from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegments, collate
+from pipeline.data.manifest import Manifest
+from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler
+from pipeline.data.seeds import derive_seed
+from pipeline.data.workers import start_worker
+
+
+class AudioDataModule(pl.LightningDataModule):
+    """Training crops and evaluation segments from a folder of audio or from the default corpus."""
+
+    def __init__(
+        self,
+        data: Any,
+        seed: int,
+        cache_dir: Path,
+        report: Callable[[str], None],
+        limit_train_batches: int | float | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            data: The `data` part of the configuration, by attribute.
+            seed: Seed of the run.
+            cache_dir: Folder for manifests and the default corpus.
+            report: Takes lines for the user; give one that is silent on all ranks but the first.
+            limit_train_batches: Batches of a training epoch, as a number or as a share. The Trainer is not
+                told: the
+                sampler must know where an epoch ends, or a run could not be resumed from there.
+        """
+        super().__init__()
+        self._data = data
+        self._seed = seed
+        self._cache_dir = cache_dir.expanduser()
+        self._report = report
+        self._limit_train_batches = limit_train_batches
+        self._corpus: Corpus | None = None
+        self._ledger: BadFileLedger | None = None
+        self._form = SegmentFormat(
+            num_samples=data.segment_samples,
+            sample_rate_hz=data.sample_rate_hz,
+            channels=data.channels,
+        )
+
+    def prepare_data(self) -> None:
+        """Generates or scans into the cache; Lightning calls it on one process per node, before `setup`.
+
+        Raises:
+            DataError: As `prepare_corpus`.
+        """
+        if self._corpus is None:
+            prepare_corpus(self._data, cache_dir=self._cache_dir, report=self._report)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds the files, names the bad ones, and makes the data sets. Calling it again changes nothing.
+
+        Under a Trainer it believes the cache that `prepare_data` has just filled; called by hand, it looks
+        itself.
+
+        Raises:
+            DataError: As `prepare_corpus`, or too many files are bad.
+        """
+        if self._corpus is not None:
+            return
+        corpus = prepare_corpus(
+            self._data, cache_dir=self._cache_dir, report=self._report, trust_cache=self.trainer is not None
+        )
+        self._ledger = BadFileLedger(corpus.num_files, self._data.max_bad_fraction, self._report)
+        for note in corpus.notes:
+            self._report(note)
+        self._ledger.record(corpus.bad_files)
+        self._train = TrainSegments(corpus.train, self._form, self._seed)
+        self._eval = EvalSegments(corpus.evaluation, self._form, self._data.eval_dataset.max_segments)
+        self._corpus = corpus
+
+    @property
+    def corpus(self) -> Corpus:
+        """Files for training and evaluation, bad and unsupported ones."""
+        assert self._corpus is not None, "setup() comes first"
+        return self._corpus
+
+    @property
+    def train_manifest(self) -> Manifest:
+        """Files for training."""
+        return self.corpus.train
+
+    @property
+    def eval_manifest(self) -> Manifest:
+        """Files for evaluation."""
+        return self.corpus.evaluation
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio for training."""
+        return self.corpus.train.hours
+
+    @property
+    def bad_files(self) -> tuple[BadFile, ...]:
+        """Bad files known by now, found by the scan or met while reading."""
+        assert self._ledger is not None, "setup() comes first"
+        return self._ledger.bad_files
+
+    @property
+    def segment_samples(self) -> int:
+        """Length of a segment in samples."""
+        return self._form.num_samples
+
+    def steps_per_epoch(self, global_batch: int) -> int:
+        """Batches per epoch for a number of samples per batch over all ranks."""
+        return max(1, (self._data.train_dataset.segments_per_epoch or len(self._train)) // global_batch)
+
+    def record_bad(self, batch: Batch) -> None:
+        """Names the files of a batch that could not be read and are new; call it for every batch.
+
+        Raises:
+            DataError: Too many files are bad.
+        """
+        if batch.bad:
+            assert self._ledger is not None
+            self._ledger.record(batch.bad)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Loader of this rank's part of the global sequence, resumable at any batch."""
+        options = self._data.train_dataloader
+        rank, world_size = self._rank()
+        sampler = GlobalBatchSampler(
+            len(self._train),
+            options.batch_size,
+            seed=self._seed,
+            rank=rank,
+            world_size=world_size,
+            items_per_epoch=self._data.train_dataset.segments_per_epoch,
+            limit_batches=self._limit_batches(options.batch_size * world_size),
+            repeat_first_epoch=self._is_overfitting(),
+        )
+        return ResumableLoader(self._train, sampler, **self._loader_options(options))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Loader of this rank's share of the evaluation segments; the shares may be uneven."""
+        options = self._data.eval_dataloader
+        rank, world_size = self._rank()
+        sampler = ShardSampler(len(self._eval), options.batch_size, rank=rank, world_size=world_size)
+        return DataLoader(self._eval, batch_sampler=sampler, **self._loader_options(options))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Moves the audio only: positions and paths are read on the host."""
+        return batch._replace(waveform=batch.waveform.to(device, non_blocking=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into checkpoints: which audio the run is trained on."""
+        return {"train_digest": self.train_manifest.digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Says so if the audio has changed since the checkpoint was written."""
+        if self._corpus is not None and state_dict["train_digest"] != self.train_manifest.digest:
+            self._report(
+                "warning: the training files have changed since the checkpoint was written; "
+                "the resumed run goes on, but not as the uninterrupted one would have"
+            )
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _is_overfitting(self) -> bool:
+        return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+
+    def _limit_batches(self, global_batch: int) -> int | None:
+        """Batches that an epoch is cut to; `fast_dev_run` sets the Trainer's own limit."""
+        limit = self._limit_train_batches
+        if isinstance(limit, float):
+            limit = max(1, int(self.steps_per_epoch(global_batch) * limit))
+        of_trainer = self.trainer.limit_train_batches if self.trainer else None
+        return min(of_trainer, limit or of_trainer) if isinstance(of_trainer, int) else limit
+
+    def _loader_options(self, options: Any) -> dict[str, Any]:
+        """Keyword arguments of DataLoader; prefetching and persistence mean something for workers only."""
+        shared = {
+            "num_workers": options.num_workers,
+            "pin_memory": options.pin_memory and torch.cuda.is_available(),
+            "collate_fn": collate,
+            # Without it, each new iterator would draw from the global generator and shift dropout.
+            "generator": torch.Generator().manual_seed(derive_seed(self._seed, "loader")),
+        }
+        if options.num_workers == 0:
+            return shared
+        return shared | {
+            "prefetch_factor": options.prefetch_factor,
+            "persistent_workers": options.persistent_workers,
+            "worker_init_fn": partial(start_worker, seed=self._seed),
+        }

@@ -1,0 +1,159 @@
+"""Segments of audio: which part of which file belongs to an index, as a pure function."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from pipeline.data.audio_io import load_segment
+from pipeline.data.bad_files import BadFile, UnreadableAudioError
+from pipeline.data.manifest import AudioEntry, Manifest
+from pipeline.data.resample import resampled_length
+from pipeline.data.sampler import SampleKey
+from pipeline.data.seeds import derive_seed
+from pipeline.errors import DataError
+
+_MOST_SUBSTITUTES = 20
+
+
+class SegmentFormat(NamedTuple):
+    """Form of every segment of a run."""
+
+    num_samples: int
+    sample_rate_hz: int
+    channels: int
+
+
+class Segment(NamedTuple):
+    """One example: waveform (C, S) float32, where it comes from, and what could not be read in its stead."""
+
+    waveform: NDArray[np.float32]
+    position: int
+    path: str
+    bad: tuple[BadFile, ...]
+
+
+class Batch(NamedTuple):
+    """What a loader gives."""
+
+    waveform: torch.Tensor
+    """(B, C, S) float32, full scale 1.0."""
+    position: torch.Tensor
+    """(B,) int64: place in the global training sequence, or number of the evaluation segment."""
+    paths: Sequence[str]
+    """One file per example."""
+    bad: Sequence[BadFile]
+    """Files that failed to be read for this batch; their examples are substitutes."""
+
+
+def collate(segments: list[Segment]) -> Batch:
+    """Stacks segments into a batch."""
+    return Batch(
+        torch.from_numpy(np.stack([segment.waveform for segment in segments])),
+        torch.tensor([segment.position for segment in segments], dtype=torch.int64),
+        tuple(segment.path for segment in segments),
+        tuple(bad for segment in segments for bad in segment.bad),
+    )
+
+
+class TrainSegments(Dataset[Segment]):
+    """Random crops: the index chooses a file, (seed, epoch, item) the place in it.
+
+    A file owns as many of the indices as it holds whole segments, at least one, so that every second of audio
+    is met equally often. Indices beyond the number of segments begin again with other crops.
+    """
+
+    def __init__(self, manifest: Manifest, form: SegmentFormat, seed: int) -> None:
+        """Takes the usable files of a manifest."""
+        self._root = manifest.root
+        self._entries = manifest.entries
+        self._form = form
+        self._seed = seed
+        self._ends = np.cumsum([_num_segments(entry, form) for entry in manifest.entries])
+
+    def __len__(self) -> int:
+        """Whole segments in all files."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: SampleKey) -> Segment:
+        """Reads the crop; if its file fails, another one that depends on the same (seed, epoch, item) only.
+
+        Raises:
+            DataError: Twenty files in a row fail, so that something else must be wrong.
+        """
+        bad: list[BadFile] = []
+        index = key.item
+        for attempt in range(_MOST_SUBSTITUTES):
+            entry = self._entries[np.searchsorted(self._ends, index % len(self), side="right")]
+            seed = derive_seed(self._seed, "crop", key.epoch, key.item, attempt)
+            start = seed % (max(0, _length(entry, self._form) - self._form.num_samples) + 1)
+            try:
+                return Segment(*_load(self._root, entry, start, self._form, key.position), tuple(bad))
+            except UnreadableAudioError as error:
+                bad.append(error.bad_file)
+            index = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
+        raise DataError(f"{_MOST_SUBSTITUTES} audio files in a row cannot be read, the last is {bad[-1]}")
+
+
+class EvalSegments(Dataset[Segment]):
+    """Fixed segments side by side from the start of every file, without randomness."""
+
+    def __init__(self, manifest: Manifest, form: SegmentFormat, max_segments: int | None = None) -> None:
+        """Takes the usable files of a manifest.
+
+        Args:
+            manifest: Files.
+            form: Form of the segments; a file that is shorter than one is padded with silence.
+            max_segments: Take at most so many, evenly spread over all.
+        """
+        self._root = manifest.root
+        self._form = form
+        segments = [
+            (entry, number * form.num_samples)
+            for entry in manifest.entries
+            for number in range(_num_segments(entry, form))
+        ]
+        kept = len(segments) if max_segments is None else min(max_segments, len(segments))
+        self._segments = [segments[number * len(segments) // kept] for number in range(kept)]
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self._segments)
+
+    def __getitem__(self, index: int) -> Segment:
+        """Reads a segment; if its file fails, the next one that can be read.
+
+        Raises:
+            DataError: No segment can be read.
+        """
+        bad: list[BadFile] = []
+        for number in range(index, index + len(self)):
+            entry, start = self._segments[number % len(self)]
+            try:
+                return Segment(*_load(self._root, entry, start, self._form, index), tuple(bad))
+            except UnreadableAudioError as error:
+                bad.append(error.bad_file)
+        raise DataError(f"no audio file for evaluation can be read, the last is {bad[-1]}")
+
+
+def _load(
+    root: Path, entry: AudioEntry, start: int, form: SegmentFormat, position: int
+) -> tuple[NDArray[np.float32], int, str]:
+    path = root / entry.path
+    waveform = load_segment(
+        path, entry.audio, start, form.num_samples, sample_rate_hz=form.sample_rate_hz, channels=form.channels
+    )
+    return waveform, position, str(path)
+
+
+def _length(entry: AudioEntry, form: SegmentFormat) -> int:
+    """Length of a file in samples at the rate of the run."""
+    return resampled_length(entry.audio.num_frames, entry.audio.sample_rate_hz, form.sample_rate_hz)
+
+
+def _num_segments(entry: AudioEntry, form: SegmentFormat) -> int:
+    return max(1, _length(entry, form) // form.num_samples)

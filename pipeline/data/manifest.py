@@ -1,0 +1,226 @@
+"""The manifest: every audio file of a folder, opened and checked once, and remembered in the cache."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from pipeline.data import AUDIO_EXTENSIONS
+from pipeline.data.audio_io import AudioInfo, probe
+from pipeline.data.bad_files import BadFile, UnreadableAudioError
+from pipeline.data.cache import locked_cache, write_atomically
+from pipeline.data.listing import ListedFile, Listing, list_audio
+
+_VERSION = 1  # of the cache file: raise it when its form or the checks of `probe` change
+_NUM_THREADS = 16  # opening a file mostly waits for the disk or the network
+_REPORT_EVERY_S = 10.0
+_NEVER = -1  # modification time of what must be looked at again next time
+
+
+@dataclass(frozen=True, slots=True)
+class AudioEntry:
+    """A usable file."""
+
+    path: str
+    """Relative to the manifest's root."""
+    size_bytes: int
+    mtime_ns: int
+    audio: AudioInfo
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.audio.num_frames / self.audio.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The audio of a folder: usable files by path, bad files with reasons, unsupported files by extension."""
+
+    root: Path
+    entries: tuple[AudioEntry, ...]
+    bad_files: tuple[BadFile, ...]
+    unsupported: Mapping[str, int]
+
+    @property
+    def num_files(self) -> int:
+        """Audio files, good and bad; unsupported formats are not among them."""
+        return len(self.entries) + len(self.bad_files)
+
+    @property
+    def hours(self) -> float:
+        """Hours of usable audio."""
+        return sum(entry.duration_s for entry in self.entries) / 3600.0
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over path, size and length of the usable files: equal digests, equal training sequences."""
+        lines = (f"{entry.path}\0{entry.size_bytes}\0{entry.audio.num_frames}\n" for entry in self.entries)
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+    def select(self, entries: Iterable[AudioEntry]) -> "Manifest":
+        """Returns the same account with other usable files."""
+        return Manifest(self.root, tuple(entries), self.bad_files, self.unsupported)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is known about one file: its header, or why there is none."""
+
+    file: ListedFile
+    audio: AudioInfo | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Account:
+    """The content of a cache file."""
+
+    records: tuple[_Record, ...]
+    unreachable: tuple[BadFile, ...]
+    unsupported: Mapping[str, int]
+
+    def describes(self, listing: Listing) -> bool:
+        """Whether nothing was added, removed or changed."""
+        return (
+            [record.file for record in self.records] == listing.files
+            and self.unreachable == tuple(listing.unreachable)
+            and self.unsupported == listing.unsupported
+        )
+
+
+def scan(
+    root: Path,
+    extensions: Iterable[str] = AUDIO_EXTENSIONS,
+    *,
+    cache_dir: Path,
+    report: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Lists a folder and opens every file that is new or has changed; the rest is known from the cache.
+
+    Nothing is written into the folder itself. Of several processes that scan at once, one opens the files.
+
+    Args:
+        root: Folder of audio.
+        extensions: Extensions to take in, with the dot.
+        cache_dir: Folder of the cache.
+        report: Takes progress lines.
+
+    Raises:
+        DataError: The cache folder cannot be written.
+    """
+    kept = _normalised(extensions)
+    cache_file = _cache_file(root, kept, cache_dir)
+    listing = list_audio(root, kept)
+    account = _read_account(cache_file)
+    if not account.describes(listing):
+        with locked_cache(cache_dir, cache_file.stem):
+            known = _read_account(cache_file)  # another process may have been faster
+            account = _update(root, known, listing, report)
+            if account != known:
+                write_atomically(cache_file, _encode(account))
+    return _manifest(root, account)
+
+
+def load(root: Path, extensions: Iterable[str] = AUDIO_EXTENSIONS, *, cache_dir: Path) -> Manifest | None:
+    """Returns what the last scan found, without a look at the folder; None if there was none.
+
+    For the other processes of a run, after one of them has scanned.
+    """
+    account = _read_account(_cache_file(root, _normalised(extensions), cache_dir))
+    return _manifest(root, account) if account.records else None
+
+
+def _normalised(extensions: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({"." + extension.lower().lstrip(".") for extension in extensions}))
+
+
+def _cache_file(root: Path, extensions: tuple[str, ...], cache_dir: Path) -> Path:
+    """One file per real folder, extensions, and version of the decoder (which decides what is readable)."""
+    key = (_VERSION, soundfile.__libsndfile_version__, str(root.resolve()), extensions)
+    return (
+        cache_dir
+        / f"manifest-{hashlib.sha256(repr(key).encode(errors='surrogateescape')).hexdigest()[:16]}.json"
+    )
+
+
+def _update(root: Path, known: _Account, listing: Listing, report: Callable[[str], None]) -> _Account:
+    """Brings an account up to date by opening the files that it does not know as they are."""
+    records = {record.file: record for record in known.records}
+    new = [file for file in listing.files if file not in records]
+    records.update(zip(new, _probe_all(root, new, report), strict=True))
+    return _Account(
+        tuple(records[file] for file in listing.files), tuple(listing.unreachable), dict(listing.unsupported)
+    )
+
+
+def _probe_all(root: Path, files: list[ListedFile], report: Callable[[str], None]) -> list[_Record]:
+    """Opens files in parallel, and says from time to time how far it is."""
+    records: list[_Record] = []
+    next_report_s = time.monotonic() + _REPORT_EVERY_S
+    pool = ThreadPoolExecutor(_NUM_THREADS)
+    try:
+        for record in pool.map(lambda file: _probe_one(root, file), files):
+            records.append(record)
+            if time.monotonic() > next_report_s:
+                report(f"checked {len(records)} of {len(files)} audio files in {root}")
+                next_report_s += _REPORT_EVERY_S
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return records
+
+
+def _probe_one(root: Path, file: ListedFile) -> _Record:
+    try:
+        return _Record(file, probe(root / file.path))
+    except UnreadableAudioError as error:
+        return _Record(file, None, error.bad_file.reason)
+    except OSError as error:  # permissions or a network that will be mended: not remembered
+        return _Record(file._replace(mtime_ns=_NEVER), None, f"cannot be opened ({error.strerror})")
+
+
+def _manifest(root: Path, account: _Account) -> Manifest:
+    entries = tuple(
+        AudioEntry(record.file.path, record.file.size_bytes, record.file.mtime_ns, record.audio)
+        for record in account.records
+        if record.audio is not None
+    )
+    bad = [
+        BadFile(str(root / record.file.path), record.reason) for record in account.records if not record.audio
+    ]
+    return Manifest(root, entries, (*bad, *account.unreachable), account.unsupported)
+
+
+def _encode(account: _Account) -> bytes:
+    return json.dumps(
+        {
+            "files": [[*record.file, record.audio or record.reason] for record in account.records],
+            "unreachable": account.unreachable,
+            "unsupported": account.unsupported,
+        }
+    ).encode()
+
+
+def _read_account(cache_file: Path) -> _Account:
+    """Reads a cache file; one that is absent or spoilt counts as empty."""
+    try:
+        content = json.loads(cache_file.read_bytes())
+        return _Account(
+            tuple(_decode_record(*row) for row in content["files"]),
+            tuple(BadFile(*row) for row in content["unreachable"]),
+            content["unsupported"],
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return _Account((), (), {})
+
+
+def _decode_record(path: str, size_bytes: int, mtime_ns: int, found: str | list[Any]) -> _Record:
+    file = ListedFile(path, size_bytes, mtime_ns)
+    return _Record(file, None, found) if isinstance(found, str) else _Record(file, AudioInfo(*found))

@@ -1,0 +1,37 @@
+"""What a loader's worker process does first."""
+
+import os
+import random
+import signal
+import threading
+
+import numpy as np
+import torch
+
+from pipeline.data.seeds import derive_seed
+
+_NUMPY_SEED_RANGE = 1 << 32
+
+
+def start_worker(worker: int, *, seed: int) -> None:
+    """Seeds what a worker might draw from, and leaves signals to the main process.
+
+    A scheduler signals all processes of a job. The main process saves a checkpoint first, which it cannot do
+    if its workers die at once: their death raises in the middle of a step.
+    """
+    worker_seed = derive_seed(seed, "worker", worker)
+    random.seed(worker_seed)
+    np.random.seed(worker_seed % _NUMPY_SEED_RANGE)
+    torch.manual_seed(worker_seed)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_word_of_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_at_word_of_parent(parent: int) -> None:
+    """Ends the process at a SIGTERM from its parent, which is how Python ends its workers; no other counts."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,0 +1,52 @@
+"""One line format for all that a run says: plain on the first rank, marked on the others, kept in the run directory."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+# Said by libraries about themselves or about what this project does on purpose; the user can do nothing about them.
+_KNOWN_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\)",
+    r".*does not have many workers",
+    r".*`weights_only` was not set",
+    r"The number of training batches .* is smaller than the logging interval",
+)
+
+
+class _Stdout(logging.StreamHandler):
+    """Writes to whatever sys.stdout is at the moment, so that lines appear above a progress bar, not in it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):  # type: ignore[no-untyped-def]  # the base class types it as an attribute
+        """The current standard output."""
+        return sys.stdout
+
+
+def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
+    """Send this package's messages to standard output and to the run's log.
+
+    Args:
+        rank: global rank; all but the first say warnings only, marked with their rank.
+        log_file: file to append to, with times.
+    """
+    # Lightning's advertisements and its echo of settings that our banner shows
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for text in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=text)
+    logger = logging.getLogger("pipeline")
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    console = _Stdout()
+    console.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"[rank {rank}] %(message)s"))
+    console.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger.addHandler(console)
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)

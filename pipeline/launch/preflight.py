@@ -1,0 +1,210 @@
+"""Every refusal that can be made before a run exists: first those that need no torch, then torch's own names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.compose import inherited_keys, shipped_trainer
+from pipeline.config.registry import parameters, suggest
+from pipeline.config.schema import Config
+from pipeline.config.trainer_schema import OptimizerSettings, SchedulerSettings
+from pipeline.dsp import COMPRESSIONS
+from pipeline.dsp.stft_settings import StftSettings
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.plan import plan_metrics
+from pipeline.launch import resources
+from pipeline.launch.resources import Resources
+from pipeline.losses.plan import LossPlan, plan_losses
+from pipeline.models.plan import ModelPlan, plan_model
+from pipeline.training.inverse_curve import INVERSE_LR, reconcile_inverse_lr
+from pipeline.training.stepping import Stepping, plateau_config, resolve_stepping
+
+_BLOCKS = ("optimizer", "scheduler")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A configuration that was found right, and what was decided on the way.
+
+    Attributes:
+        config: the configuration with inherited keys that do not apply dropped.
+        resources: processes, devices and batch sizes.
+        model: the checked model.
+        losses: the active and disabled losses.
+        metrics: validation metric -> its arguments.
+        stepping: when the scheduler steps.
+        notes: lines to print at the start.
+    """
+
+    config: Config
+    resources: Resources
+    model: ModelPlan
+    losses: LossPlan
+    metrics: dict[str, dict[str, Any]]
+    stepping: Stepping
+    notes: tuple[str, ...]
+
+
+def check(config: Config, given: frozenset[str]) -> Preflight:
+    """Check a configuration whole.
+
+    Args:
+        config: settled tree.
+        given: dotted keys that the user wrote on the command line.
+
+    Raises:
+        ConfigError: with the full path of the key and the valid choices.
+        DataError: `data.root` is not a folder.
+    """
+    config, notes = _drop_pre_transform_keys(config, given)
+    stft = check_stft(config)
+    model = plan_model(config.model.model_dump(), stft)
+    losses = plan_losses(config.trainer.loss_config, model.loss_keys)
+    metrics = _check_metrics(config)
+    _check_monitor(config, metrics)
+    _check_data_root(config)
+    planned = resources.plan(config)
+    stepping = _plan_stepping(config)
+    config, optimizer_notes = _check_optimisation(config, planned, stepping, given)
+    return Preflight(
+        config, planned, model, losses, metrics, stepping, (*notes, *optimizer_notes, *losses.notes)
+    )
+
+
+def check_stft(config: Config) -> StftSettings:
+    """Return the run's STFT.
+
+    Raises:
+        ConfigError: its numbers give no invertible spectrogram.
+    """
+    stft = config.data.stft
+    try:
+        return StftSettings(stft.n_fft, stft.hop_length, stft.win_length)
+    except ConfigError as error:
+        raise ConfigError(f"data.stft.{error}") from None
+
+
+def _drop_pre_transform_keys(config: Config, given: frozenset[str]) -> tuple[Config, list[str]]:
+    """Drop the arguments of the pre-transform that the model file chose, where the user chose another."""
+    where = "model.autoencoder.pre_transform"
+    block = config.model.autoencoder.pre_transform
+    if block.type not in COMPRESSIONS:
+        return config, []
+    unknown = set(block.config or {}) - set(parameters(COMPRESSIONS[block.type]))
+    dropped = sorted(unknown & inherited_keys(block.model_dump(), {"type": block.type}, where, given))
+    if not dropped:
+        return config, []
+    kept = {key: value for key, value in (block.config or {}).items() if key not in dropped}
+    autoencoder = config.model.autoencoder.model_copy(
+        update={"pre_transform": block.model_copy(update={"config": kept})}
+    )
+    config = config.model_copy(update={"model": config.model.model_copy(update={"autoencoder": autoencoder})})
+    return config, [f"{where}.type={block.type}: dropped inherited {', '.join(dropped)}"]
+
+
+def _check_metrics(config: Config) -> dict[str, dict[str, Any]]:
+    for name, arguments in config.trainer.eval_loss_config.items():
+        _check_same_numbers(config, arguments or {}, f"trainer.eval_loss_config.{name}")
+    return plan_metrics(config.trainer.eval_loss_config, config.data.sample_rate_hz)
+
+
+def _check_same_numbers(config: Config, arguments: dict[str, Any], where: str) -> None:
+    """Refuse a metric that would measure another STFT than the run trains on (the guide's reproducibility list)."""
+    stft = config.data.stft
+    owners = {
+        "fft_size": ("data.stft.n_fft", stft.n_fft),
+        "hop_size": ("data.stft.hop_length", stft.hop_length),
+        "win_length": ("data.stft.win_length", stft.win_length),
+    }
+    for key, value in arguments.items():
+        if key in owners and value is not None and value != owners[key][1]:
+            owner, expected = owners[key]
+            raise ConfigError(
+                f"{where}.{key}={value} differs from {owner}={expected}: training and evaluation must use the same "
+                f"numbers; valid: {expected}, or ${{{owner}}}"
+            )
+
+
+def _check_monitor(config: Config, metrics: Mapping[str, Any]) -> None:
+    choices, monitor = [f"val/{name}" for name in metrics], config.trainer.trainer.monitor
+    if monitor not in choices:
+        raise ConfigError(
+            f"trainer.trainer.monitor={monitor!r}: not a validation metric; {suggest(monitor, choices)}"
+        )
+
+
+def _check_data_root(config: Config) -> None:
+    data = config.data
+    if data.source == "default":
+        if data.root is not None:
+            raise ConfigError(f"data.root={data.root} is not read by data.source=default; valid: data=folder")
+        return
+    if data.root is None:
+        raise DataError("data.root: not given; set data.root=DIR (or EULER_DATA) to a folder of audio files")
+    for key, root in (("data.root", data.root), ("data.eval_dataset.root", data.eval_dataset.root)):
+        if root is not None and not Path(root).is_dir():
+            raise DataError(f"{key}={root}: no such folder; set it to a folder of audio files")
+
+
+def _check_optimisation(
+    config: Config, resources: Resources, stepping: Stepping, given: frozenset[str]
+) -> tuple[Config, list[str]]:
+    """Check optimiser and scheduler; our own InverseLR without torch, torch's classes against their signatures."""
+    trainer, shipped, notes = config.trainer, shipped_trainer(), []
+    inherited = {
+        name: _inherited(getattr(trainer, name), shipped[name], f"trainer.{name}", given) for name in _BLOCKS
+    }
+    if trainer.scheduler.type == INVERSE_LR:
+        reconcile_inverse_lr(trainer.scheduler.config, inherited["scheduler"], "trainer.scheduler.config")
+
+    from pipeline.training import optimizer, schedule  # torch: last, and only for its own names
+
+    settled = {}
+    for name, family in (("optimizer", optimizer), ("scheduler", schedule)):
+        block = getattr(trainer, name)
+        where = f"trainer.{name}"
+        arguments, dropped = family.reconcile_config(
+            block.type, block.config, inherited[name], f"{where}.config"
+        )
+        if name == "scheduler" and stepping.monitor is not None:
+            arguments = plateau_config(arguments, stepping.monitor)
+        if dropped:
+            notes.append(f"{where}.type={block.type}: dropped inherited {', '.join(dropped)}")
+        settled[name] = block.model_copy(update={"config": arguments})
+    optimizer_spec, scheduler_spec = (
+        settled[name].model_dump(include={"type", "config"}) for name in _BLOCKS
+    )
+    optimizer.check_optimizer(optimizer_spec)
+    optimizer.check_with_trainer(
+        optimizer_spec,
+        precision=trainer.precision,
+        gradient_clip_val=trainer.trainer.gradient_clip_val,
+        accumulate_grad_batches=resources.accumulate,
+        num_processes=resources.world_size,
+    )
+    if trainer.scheduler.enabled:
+        schedule.check_scheduler(scheduler_spec, optimizer_spec)
+    return config.model_copy(update={"trainer": trainer.model_copy(update=settled)}), notes
+
+
+def _inherited(
+    block: OptimizerSettings | SchedulerSettings,
+    shipped: Mapping[str, Any],
+    where: str,
+    given: frozenset[str],
+) -> dict[str, Any]:
+    keys = inherited_keys({"type": block.type, "config": block.config}, shipped, where, given)
+    return {key: block.config[key] for key in keys}
+
+
+def _plan_stepping(config: Config) -> Stepping:
+    scheduler, lightning = config.trainer.scheduler, config.trainer.trainer
+    return resolve_stepping(
+        scheduler.type,
+        interval=scheduler.interval,
+        monitor=scheduler.monitor,
+        default_monitor=lightning.monitor,
+        metrics=["train/loss", *(f"val/{name}" for name in config.trainer.eval_loss_config)],
+        check_val_every_n_epoch=lightning.check_val_every_n_epoch,
+    )

@@ -1,0 +1,77 @@
+"""What a run was made of: code, packages, machine, seed, command line."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import Config
+from pipeline.launch.directory import RunDirectory
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_provenance(config: Config, overrides: Sequence[str]) -> None:
+    """Write `provenance.json` and, where the checkout was changed, the difference as `uncommitted.diff`.
+
+    With checkpoints outside the run directory a copy of the record lies beside them.
+    """
+    run = RunDirectory.of(config)
+    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    record = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [sys.executable, *sys.argv],
+        "overrides": list(overrides),
+        "directory": os.getcwd(),
+        "seed": config.trainer.seed,
+        "git": {"commit": commit, "dirty": bool(diff) if diff is not None else None},
+        "python": platform.python_version(),
+        "packages": dict(sorted((d.name, d.version) for d in importlib.metadata.distributions() if d.name)),
+        "hardware": _hardware(),
+    }
+    for folder in {run.path, run.checkpoints} if run.checkpoints.parent != run.path else {run.path}:
+        (folder / "provenance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if diff:
+            (folder / "uncommitted.diff").write_text(diff + "\n", encoding="utf-8")
+
+
+def _git(*arguments: str) -> str | None:
+    """Return the output of a git command in the project's checkout, None where there is no git or no checkout."""
+    try:
+        result = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.decode("utf-8", errors="replace").strip()
+
+
+def _hardware() -> dict[str, Any]:
+    import torch  # a job is about to start: the devices are torch's to tell
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": socket.gethostname(),
+        "machine": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )

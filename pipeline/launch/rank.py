@@ -1,0 +1,13 @@
+"""One rank of a run, started by `pipeline.launch.processes`: `python -m pipeline.launch.rank RUN_DIR`."""
+
+import sys
+from pathlib import Path
+
+from pipeline.config import compose
+from pipeline.launch import preflight
+from pipeline.launch.report import plain_errors
+from pipeline.launch.run import train
+
+if __name__ == "__main__":
+    with plain_errors():
+        train(preflight.check(compose.read(Path(sys.argv[1]) / "config.yaml"), frozenset()))

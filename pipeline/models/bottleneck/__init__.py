@@ -1,0 +1,1 @@
+"""What happens to latents between encoder and decoder. Imports no torch."""

@@ -1,0 +1,137 @@
+"""The arithmetic of shapes: do encoder, bottleneck and decoder fit each other and the STFT? Imports no torch.
+
+Ratios are [[frequency, time], ...] in decoder order; an encoder applies them from the last to the first.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.layers.activation_names import check_activation
+
+Ratios = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class BottleneckTraits:
+    """What a bottleneck does to the latent dimension, and the statistics it reports in `loss_info`."""
+
+    dimension_divisor: int
+    loss_keys: tuple[str, ...]
+
+
+BOTTLENECK_TRAITS = {
+    "IdentityBottleneck": BottleneckTraits(dimension_divisor=1, loss_keys=()),
+    "VAEBottleneck": BottleneckTraits(dimension_divisor=2, loss_keys=("kl",)),
+}
+
+
+def check_ratios(ratios: Ratios) -> None:
+    """Refuses ratios that are not pairs.
+
+    Raises:
+        ConfigError: An entry has more or fewer than two numbers.
+    """
+    for place, ratio in enumerate(ratios):
+        if len(ratio) != 2:
+            raise ConfigError(f"ratios[{place}]={list(ratio)} must be two numbers, [frequency, time]")
+
+
+def time_stride(ratios: Ratios) -> int:
+    """Spectrogram frames per latent frame."""
+    return math.prod(time for _, time in ratios)
+
+
+def frequency_path(num_bins: int, ratios: Ratios) -> list[int]:
+    """Bins before the encoder's first level and after each level; a stride drops the remainder."""
+    path = [num_bins]
+    for frequency, _ in reversed(ratios):
+        path.append(path[-1] // frequency)
+    return path
+
+
+def check_frequency(num_bins: int, ratios: Ratios, latent_fbins: int) -> None:
+    """Refuses a number of latent bins that the ratios do not lead to.
+
+    Raises:
+        ConfigError: `latent_fbins` differs from the end of the frequency path.
+    """
+    check_ratios(ratios)
+    path = frequency_path(num_bins, ratios)
+    if path[-1] != latent_fbins or latent_fbins < 1:
+        steps = " -> ".join(map(str, path))
+        raise ConfigError(
+            f"latent_fbins={latent_fbins} does not fit: {num_bins} STFT bins lead to {path[-1]} ({steps})"
+        )
+
+
+def check_seanet(
+    num_bins: int,
+    ratios: Ratios,
+    latent_fbins: int,
+    n_filters: int,
+    compress: int,
+    activation: str,
+    complex_valued: bool,
+) -> None:
+    """Refuses a SEANet encoder or decoder that cannot be built.
+
+    Raises:
+        ConfigError: The frequency path, the residual width or the activation is wrong; the message starts
+            with the parameter's name and holds both numbers.
+    """
+    check_frequency(num_bins, ratios, latent_fbins)
+    if compress > n_filters:
+        raise ConfigError(f"compress={compress} divides n_filters={n_filters}, so it must not exceed it")
+    check_activation(activation, complex_valued)
+
+
+def bottleneck_dimension(bottleneck_type: str, dimension: int) -> int:
+    """The latent dimension after a bottleneck, in the encoder's own (real or complex) channels.
+
+    Raises:
+        ConfigError: The dimension is not divisible as the bottleneck needs it.
+    """
+    divisor = BOTTLENECK_TRAITS[bottleneck_type].dimension_divisor
+    if dimension % divisor:
+        raise ConfigError(
+            f"encoder.config.dimension={dimension} must be divisible by {divisor} for {bottleneck_type}"
+        )
+    return dimension // divisor
+
+
+def check_fit(encoder: Mapping[str, Any], decoder: Mapping[str, Any], bottleneck_type: str) -> None:
+    """Refuses an encoder and a decoder that do not meet in the bottleneck.
+
+    Args:
+        encoder: The encoder's configuration: `dimension`, `ratios`, `complex_valued`.
+        decoder: The decoder's.
+        bottleneck_type: A name of `BOTTLENECK_TRAITS`.
+
+    Raises:
+        ConfigError: With the two values that disagree, as keys relative to `model`.
+    """
+    if encoder["complex_valued"] != decoder["complex_valued"]:
+        raise ConfigError(
+            f"decoder.config.complex_valued={_yaml(decoder['complex_valued'])} but "
+            f"encoder.config.complex_valued={_yaml(encoder['complex_valued'])}; both must be the same"
+        )
+    check_ratios(encoder["ratios"])
+    check_ratios(decoder["ratios"])
+    down, up = time_stride(encoder["ratios"]), time_stride(decoder["ratios"])
+    if down != up:
+        raise ConfigError(
+            f"decoder.config.ratios multiply time by {up}, but encoder.config.ratios divide it by {down}"
+        )
+    expected = bottleneck_dimension(bottleneck_type, encoder["dimension"])
+    if decoder["dimension"] != expected:
+        raise ConfigError(
+            f"decoder.config.dimension={decoder['dimension']} does not fit: "
+            f"encoder.config.dimension={encoder['dimension']} leaves {bottleneck_type} as {expected}"
+        )
+
+
+def _yaml(value: bool) -> str:
+    return "true" if value else "false"

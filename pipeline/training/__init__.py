@@ -1,0 +1,1 @@
+"""Training: the step, optimiser, schedule, checkpoints and callbacks. Imports no torch."""

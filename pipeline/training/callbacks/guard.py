@@ -1,0 +1,65 @@
+"""Stops a run whose loss is no longer a number, before anything of it is saved."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Batch
+from pipeline.errors import TrainingError
+
+
+class FiniteLossGuard(pl.Callback):
+    """Raise TrainingError when the loss is not finite, naming the batch's files.
+
+    On a GPU the check runs one batch late: by then the value has long been computed, so reading it does not stall the
+    queue. Callbacks that save call `settle` first.
+
+    Args:
+        patience: consecutive non-finite batches that are borne; above 0 under 16-mixed, where the gradient scaler
+            skips such steps while it searches for its scale.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._consecutive = 0
+        self._pending: tuple[Tensor, Batch, int, int] | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Check the former batch on a GPU, this one on the CPU."""
+        loss = outputs["loss"].detach()
+        previous, self._pending = self._pending, (loss, batch, trainer.global_step, trainer.current_epoch)
+        if loss.device.type == "cpu":
+            self.settle(trainer)
+        elif previous is not None:
+            self._check(trainer, *previous)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the last batch."""
+        self.settle(trainer)
+
+    def settle(self, trainer: pl.Trainer) -> None:
+        """Check the newest batch now."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._check(trainer, *pending)
+
+    def _check(self, trainer: pl.Trainer, loss: Tensor, batch: Batch, step: int, epoch: int) -> None:
+        if bool(torch.isfinite(loss)):
+            self._consecutive = 0
+            return
+        self._consecutive += 1
+        if self._consecutive <= self._patience:
+            return
+        rates = ", ".join(f"{group['lr']:.3g}" for group in trainer.optimizers[0].param_groups)
+        clip = trainer.gradient_clip_val
+        raise TrainingError(
+            f"the loss is {float(loss)} at step {step} (epoch {epoch}); nothing was saved since the last good step.\n"
+            f"  files of the batch: {', '.join(dict.fromkeys(batch.paths))}\n"
+            f"  remedies: a lower trainer.optimizer.config.lr (now {rates}); gradient clipping with "
+            f"trainer.trainer.gradient_clip_val (now {clip}); trainer.precision=32-true (now {trainer.precision}); "
+            "a norm in model.encoder.config.norm and model.decoder.config.norm"
+        )

@@ -1,0 +1,68 @@
+"""Writes what was measured to the loggers, on one step axis: the number of optimiser steps done."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Batch
+from pipeline.training.module import AutoencoderModule
+
+
+class MetricsLog(pl.Callback):
+    """Log losses, gradient norm and learning rate every `log_every_n_steps`, and every validation.
+
+    Losses are averaged over all ranks in one collective per logged step; other steps cost nothing.
+    """
+
+    def __init__(self) -> None:
+        self._grad_norm: Tensor | None = None
+        self._logged_step = -1
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Measure the gradient before it is clipped, on steps that will be logged."""
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            self._grad_norm = torch.nn.utils.get_total_norm(gradients)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log once per optimiser step that is due; with accumulation the step's last batch speaks for it."""
+        assert isinstance(pl_module, AutoencoderModule)
+        step = trainer.global_step
+        if (
+            step == self._logged_step
+            or step == 0
+            or step % trainer.log_every_n_steps
+            or self._grad_norm is None
+        ):
+            return
+        self._logged_step = step
+        report = pl_module.report
+        assert report is not None
+        names = ["train/loss"] + [f"train/{name}" for name in report.values]
+        names += [f"train/{name}_weighted" for name in report.weighted]
+        tensors = [report.total, *report.values.values(), *report.weighted.values()]
+        means = trainer.strategy.reduce(
+            torch.stack([t.detach().double().cpu() for t in tensors]).to(pl_module.device)
+        )
+        metrics = dict(zip(names, means.tolist(), strict=True))
+        metrics["train/grad_norm"] = float(self._grad_norm)
+        metrics["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._grad_norm = None
+        pl_module.log("train/loss", metrics["train/loss"], prog_bar=True, logger=False, batch_size=1)
+        _write(trainer, metrics)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the validation metrics, those of the untrained model at step 0."""
+        assert isinstance(pl_module, AutoencoderModule)
+        _write(trainer, pl_module.validation_metrics)
+
+
+def _write(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics | {"epoch": float(trainer.current_epoch)}, step=trainer.global_step)

@@ -1,0 +1,79 @@
+"""The training step, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Batch
+from pipeline.evaluation.metrics import MetricSet
+from pipeline.losses.composite import CompositeLoss, LossReport
+from pipeline.models.autoencoder import AutoencoderOutput, SpectrogramAutoencoder
+from pipeline.training.reproducibility import LatentNoise
+
+
+class AutoencoderModule(pl.LightningModule):
+    """One autoencoder, one weighted sum of losses, one optimiser, automatic optimisation.
+
+    Args:
+        autoencoder: waveform (B, C, S) -> AutoencoderOutput.
+        losses: AutoencoderOutput -> LossReport.
+        metrics: validation metrics, right over ranks and an uneven last batch.
+        noise: latent noise as a pure function of the global sample position.
+        optimizers: parameters -> what Lightning's `configure_optimizers` returns.
+        inference: plain description of the model, stored in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        autoencoder: SpectrogramAutoencoder,
+        losses: CompositeLoss,
+        metrics: MetricSet,
+        noise: LatentNoise,
+        optimizers: Callable[[list[torch.nn.Parameter]], Any],
+        inference: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.losses = losses
+        self.metrics = metrics
+        self._noise = noise
+        self._optimizers = optimizers
+        self._inference = inference
+        self.report: LossReport | None = None  # of the newest training batch, read by callbacks
+        self.validation_metrics: dict[str, float] = {}
+        self.untrained_metrics: dict[str, float] = {}
+        self.validated_step = -1  # optimiser step that `validation_metrics` belong to
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the losses of one batch."""
+        output: AutoencoderOutput = self.autoencoder(batch.waveform, noise=self._noise.at(batch.position))
+        self.report = self.losses(output)
+        return self.report.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> AutoencoderOutput:
+        """Add one batch to the validation metrics; the output serves the demo callback."""
+        output: AutoencoderOutput = self.autoencoder(batch.waveform)
+        self.metrics.update(output.waveform, output.reference_waveform)
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Reduce the metrics over all ranks; every rank takes part."""
+        values = self.metrics.compute().values
+        self.validation_metrics = {f"val/{name}": float(value) for name, value in values.items()}
+        self.metrics.reset()
+        if self.trainer.sanity_checking:
+            self.untrained_metrics = self.validation_metrics
+        self.validated_step = self.trainer.global_step
+        for name, value in self.validation_metrics.items():
+            self.log(name, value, logger=False)  # for schedulers; MetricsLog writes it
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and scheduler over all parameters."""
+        return self._optimizers(list(self.autoencoder.parameters()))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Embed all that inference needs, as plain data."""
+        checkpoint["inference"] = self._inference

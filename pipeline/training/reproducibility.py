@@ -1,0 +1,89 @@
+"""Randomness as pure functions: nothing is stored, so nothing can be lost at a resume."""
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.data.seeds import derive_seed
+
+
+def seed_libraries(*parts: object) -> None:
+    """Seed Python, NumPy and torch (CPU and every GPU) with a function of `parts`."""
+    seed = derive_seed(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**63)
+
+
+def prepare_determinism(deterministic: bool, strict: bool) -> bool | Literal["warn"]:
+    """Set what must stand before CUDA starts, and return the value of Lightning's `deterministic`.
+
+    Args:
+        deterministic: deterministic kernels where they exist, a warning where not.
+        strict: an error where no deterministic kernel exists.
+    """
+    if deterministic:
+        # cuBLAS reads it once, when its first handle is made
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return True if strict else "warn" if deterministic else False
+
+
+class LatentNoise:
+    """Standard normal noise of a training sample: f(seed, position of the sample in the global sequence).
+
+    It depends on neither rank, batch size nor device, so one process and many draw the same noise.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def at(self, positions: Tensor) -> Callable[[Sequence[int]], Tensor]:
+        """Return the noise source of one batch.
+
+        Args:
+            positions: (B,) int64 on the host, position of each sample in the global training sequence.
+
+        Returns:
+            A function: shape (B, ...) -> float32 tensor of this shape on the host.
+        """
+
+        def draw(shape: Sequence[int]) -> Tensor:
+            assert shape[0] == len(positions), (shape, len(positions))
+            generator = torch.Generator()
+            samples = []
+            for position in positions.tolist():
+                generator.manual_seed(derive_seed(self._seed, "latent", position) % 2**63)
+                samples.append(torch.randn(tuple(shape[1:]), generator=generator, dtype=torch.float32))
+            return torch.stack(samples)
+
+        return draw
+
+
+class BatchSeed(pl.Callback):
+    """Reseed the libraries before every batch, so that dropout and the like depend on (seed, batch, rank) alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed from the count of training batches since the run began."""
+        seed_libraries(self._seed, "train", trainer.fit_loop.epoch_loop.total_batch_idx, trainer.global_rank)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Seed from the place in the validation set."""
+        seed_libraries(self._seed, "validation", batch_idx, trainer.global_rank)

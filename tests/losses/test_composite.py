@@ -1,0 +1,86 @@
+"""The weighted sum of losses."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.losses import LOSSES
+from pipeline.losses.composite import build_losses
+from pipeline.losses.plan import LossPlan, PlannedLoss, plan_losses
+
+
+@dataclass
+class Output:
+    """Stands for the model's output and notes whether the waveform was asked for."""
+
+    estimate_spectrogram: Tensor
+    reference_spectrogram: Tensor
+    loss_info: dict[str, Tensor]
+    reference_waveform: Tensor
+    synthesised: list[bool] = field(default_factory=list)
+
+    @property
+    def waveform(self):
+        self.synthesised.append(True)
+        return self.reference_waveform + 1.0
+
+
+@pytest.fixture
+def output():
+    spectrogram = torch.zeros(2, 2, 5, 4)
+    return Output(
+        (spectrogram + 1.0).requires_grad_(), spectrogram, {"kl": torch.tensor(4.0)}, torch.zeros(2, 1, 600)
+    )
+
+
+def build(config):
+    return build_losses(plan_losses(config, ("kl",)), sample_rate_hz=8000)
+
+
+def test_weighted_sum(output):
+    losses = build(
+        {
+            "spectral": {"stft_mse": None, "weights": {"stft_mse": 0.5}},
+            "time": {"l1": None, "l2": {}, "weights": {"l1": 3.0, "l2": 0.0}},
+            "bottleneck": {"weights": {"kl": 0.25}},
+        }
+    )
+    report = losses(output)
+    assert {name: value.item() for name, value in report.values.items()} == {
+        "spectral/stft_mse": 2.0,
+        "time/l1": 1.0,
+        "bottleneck/kl": 4.0,
+    }
+    assert {name: value.item() for name, value in report.weighted.items()} == {
+        "spectral/stft_mse": 1.0,
+        "time/l1": 3.0,
+        "bottleneck/kl": 1.0,
+    }
+    assert report.total.item() == 5.0
+    report.total.backward()
+    assert output.estimate_spectrogram.grad.abs().sum() > 0
+    assert not any(value.requires_grad for value in (*report.values.values(), *report.weighted.values()))
+
+
+def test_waveform_is_not_synthesised_for_spectral_losses(output):
+    build({"spectral": {"stft_mse": None, "weights": {"stft_mse": 1.0}}})(output)
+    assert output.synthesised == []
+
+
+def test_every_registered_loss_builds_and_runs(output):
+    config = {
+        family: {**dict.fromkeys(names), "weights": dict.fromkeys(names, 1.0)}
+        for family, names in LOSSES.items()
+    }
+    report = build(config)(output)
+    assert set(report.values) == {f"{family}/{name}" for family, names in LOSSES.items() for name in names}
+    assert report.total.isfinite()
+
+
+def test_constructor_refusals_carry_the_path():
+    refused = PlannedLoss("spectral", "mrstft", {"w_sc": 0.0, "w_log_mag": 0.0}, 1.0)
+    with pytest.raises(ConfigError, match="^trainer.loss_config.spectral.mrstft.config.w_sc"):
+        build_losses(LossPlan((refused,), (), ()), sample_rate_hz=8000)
