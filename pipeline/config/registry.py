@@ -148,7 +148,7 @@ def check_block(spec: Mapping[str, Any], registry: Mapping[str, str], where: str
         if key not in ("type", "config"):
             raise ConfigError(f"{where}.{key}: unknown key; {suggest(key, ('type', 'config'))}")
     name = spec.get("type")
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ConfigError(f"{where}.type={name!r}: unknown; {suggest(name, registry)}")
     config = spec.get("config") or {}
     return Block(name, check_arguments(registry[name], config, f"{where}.config"), registry[name])

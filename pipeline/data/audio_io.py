@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.data.bad_files import UnreadableAudioError
 from pipeline.data.container_checks import end_is_missing, has_mp3_length_header
 from pipeline.data.decoder_noise import filtered_stderr
-from pipeline.data.resample import input_span, resample_span
+from pipeline.data.resample import input_span, resample_span, resampled_length
 
 Waveform = NDArray[np.float32]
 
@@ -158,6 +158,8 @@ def load_segment(
     if channels < info.channels:
         crop = convert_channels(crop, channels)  # before resampling where that saves work
     segment = resample_span(crop, first, start, num_samples, info.sample_rate_hz, sample_rate_hz)
+    file_end = resampled_length(info.num_frames, info.sample_rate_hz, sample_rate_hz) - start
+    segment[:, max(0, file_end) :] = 0.0  # where the filter rings on
     return convert_channels(segment, channels)
 
 
@@ -184,7 +186,7 @@ def convert_channels(waveform: Waveform, channels: int) -> Waveform:
 
 def _open(path: Path) -> _Reader:
     try:
-        return _Reader(os.fspath(path))
+        return _Reader(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         with open(path, "rb"):  # a file that cannot be opened raises its own, clearer OSError
             raise UnreadableAudioError(

@@ -1,7 +1,6 @@
 """The cache folder: made on demand, locked between processes, and only ever changed by whole files."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,32 +19,28 @@ def locked_cache(cache_dir: Path, name: str) -> Iterator[None]:
         name: What is being made; processes that make different things do not wait for each other.
 
     Raises:
-        DataError: The folder cannot be created or written.
+        DataError: The folder cannot be created or written, now or while the lock is held.
     """
-    lock = FileLock(cache_dir / f".{name}.lock")
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with FileLock(cache_dir / f".{name}.lock"):
+            yield
     except OSError as error:
         raise DataError(
             f"data.cache_dir={cache_dir} cannot be written ({error.strerror}); "
-            "set data.cache_dir or EULER_CACHE to a folder of your own"
+            "set data.cache_dir or EULER_CACHE to a folder of your own with free space"
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+
+def unfinished(path: Path) -> Path:
+    """Where something is built before it is renamed to `path`, by the one process that holds the lock."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that other processes see either not at all or complete, whatever happens in between."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Writes a file that others see either not at all or complete; call it with the lock held."""
+    with open(unfinished(path), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(unfinished(path), path)

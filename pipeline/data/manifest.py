@@ -209,7 +209,7 @@ def _encode(account: _Account) -> bytes:
 
 
 def _read_account(cache_file: Path) -> _Account:
-    """Reads a cache file; one that is absent or spoilt counts as empty."""
+    """Reads a cache file; one that cannot be read counts as empty."""
     try:
         content = json.loads(cache_file.read_bytes())
         return _Account(
@@ -217,7 +217,7 @@ def _read_account(cache_file: Path) -> _Account:
             tuple(BadFile(*row) for row in content["unreachable"]),
             content["unsupported"],
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return _Account((), (), {})
 
 

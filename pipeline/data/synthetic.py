@@ -1,7 +1,6 @@
 """The default corpus: a little music-like and speech-like audio, generated once, read as any other audio."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.data.cache import locked_cache
+from pipeline.data.cache import locked_cache, unfinished
 from pipeline.data.seeds import derive_seed
 from pipeline.data.synthetic_music import music
 from pipeline.data.synthetic_speech import speech
@@ -60,13 +59,11 @@ def ensure_default_corpus(
     with locked_cache(cache_dir, plan.folder_name):
         if not target.is_dir():
             report(f"generating the default corpus into {target} (once, about 20 s)")
-            growing = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f".{plan.folder_name}."))
-            try:
-                _write_corpus(growing, plan)
-                growing.chmod(0o755)  # mkdtemp's 0700 would lock out colleagues who share the cache
-                growing.rename(target)
-            finally:
-                shutil.rmtree(growing, ignore_errors=True)
+            growing = unfinished(target)
+            shutil.rmtree(growing, ignore_errors=True)  # left by a process that was killed
+            growing.mkdir()
+            _write_corpus(growing, plan)
+            growing.rename(target)
     return target
 
 

@@ -131,13 +131,12 @@ def _formant_response(formants_hz: Signal, sample_rate_hz: int) -> NDArray[np.co
     Four resonators alone fall too steeply above the fourth; a rising gain stands for the poles left out.
     """
     frequency = np.fft.rfftfreq(_FFT, 1 / sample_rate_hz)
-    s = 1j * frequency
-    response = np.tile(1.0 + (frequency / 4000.0) ** 4 + 0j, (len(formants_hz), 1))
     fourth = np.full((len(formants_hz), 1), 3700.0)
-    for centre, width in zip(np.hstack([formants_hz, fourth]).T, _BANDWIDTHS_HZ, strict=True):
-        squared = (centre**2 + (width / 2) ** 2)[:, None]
-        response *= squared / (s**2 + width * s + squared)
-    return response
+    squares = np.hstack([formants_hz, fourth]) ** 2 + (np.array(_BANDWIDTHS_HZ) / 2) ** 2
+    denominator = np.ones((len(formants_hz), len(frequency)), dtype=np.complex128)
+    for square, width in zip(squares.T, _BANDWIDTHS_HZ, strict=True):
+        denominator *= (square[:, None] - frequency**2) + 1j * width * frequency
+    return np.prod(squares, axis=1, keepdims=True) * (1.0 + (frequency / 4000.0) ** 4) / denominator
 
 
 def _noise_response(band_hz: Signal, sample_rate_hz: int) -> Signal:

@@ -31,7 +31,7 @@ def start_worker(worker: int, *, seed: int) -> None:
 
 
 def _end_at_word_of_parent(parent: int) -> None:
-    """Ends the process at a SIGTERM from its parent, which is how Python ends its workers; no other counts."""
+    """Ends the process at a SIGTERM from its parent, which is how Python ends its workers."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

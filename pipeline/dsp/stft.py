@@ -51,8 +51,8 @@ class Stft(nn.Module):
         """Analyses a waveform.
 
         The end is filled with zeros to a whole hop, then both ends are mirrored by half a transform. Frames
-        are views by `unfold`, whose backward is a gather; `torch.stft` gives the same bits, but its backward
-        adds into overlapping memory.
+        are views by `unfold`, whose backward is a gather; `torch.stft` gives the same values, but its
+        backward adds into overlapping memory.
 
         Args:
             waveform: (B, C, S), at least one sample; half precision is upcast.
@@ -106,7 +106,8 @@ class Stft(nn.Module):
         window = torch.hann_window(settings.win_length, dtype=torch.float64)
         before = (settings.n_fft - settings.win_length) // 2
         window = zero_pad(window, (before, settings.n_fft - settings.win_length - before), -1)
-        return (window / window.square().sum().sqrt()).to(dtype)
+        window = window / window.square().sum().sqrt()
+        return window if dtype == torch.float64 else window.float()
 
     def _window_for(self, signal: Tensor) -> Tensor:
         if self.window.dtype == signal.dtype:
@@ -116,8 +117,7 @@ class Stft(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Stft":
         """Moves the module; the window is built anew, since a cast to half precision would coarsen it."""
         super()._apply(fn, recurse)
-        dtype = torch.float64 if self.window.dtype == torch.float64 else torch.float32
-        self.window = self._build_window(dtype).to(self.window.device)
+        self.window = self._build_window(self.window.dtype).to(self.window.device)
         return self
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 _KNOWN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     r".*does not have many workers",
-    r".*`weights_only` was not set",
     r"The number of training batches .* is smaller than the logging interval",
 )
 
@@ -34,7 +33,8 @@ def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
         log_file: file to append to, with times.
     """
     # Lightning's advertisements and its echo of settings that our banner shows
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.INFO)
     for text in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     logger = logging.getLogger("pipeline")

@@ -24,6 +24,7 @@ def train(checked: Preflight) -> None:
     import torch
 
     from pipeline.training import assembly
+    from pipeline.training.loggers import wandb_sync_command
 
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
     rank = int(os.environ.get("RANK", "0"))
@@ -51,4 +52,6 @@ def train(checked: Preflight) -> None:
     finally:
         assembly.draw_run_curves(trainer, run.path)
     _log.info("%s", results(module.untrained_metrics, module.validation_metrics, assembly.best(trainer)))
+    if sync := wandb_sync_command(run.path):
+        _log.info("logged offline; to upload: %s", sync)
     _log.info("run directory: %s", run.path)

@@ -25,7 +25,7 @@ class StftMse(Loss):
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
-        self.reduction: Literal["mean", "sum"] = reduction
+        self.reduction = reduction
 
     def per_example(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Return (B,) values from two stacked spectrograms (B, 2C, F, T)."""

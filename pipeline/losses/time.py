@@ -18,7 +18,7 @@ class L1(Loss):
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
-        self.reduction: Literal["mean", "sum"] = reduction
+        self.reduction = reduction
 
     def per_example(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Return (B,) values from two waveforms (B, C, S)."""
@@ -36,7 +36,7 @@ class L2(Loss):
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
-        self.reduction: Literal["mean", "sum"] = reduction
+        self.reduction = reduction
 
     def per_example(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Return (B,) values from two waveforms (B, C, S)."""

@@ -1,4 +1,4 @@
-"""Builds an autoencoder from its plain description: the one that a run's configuration gives and a checkpoint carries."""
+"""Builds an autoencoder from its plain description, which a configuration gives and a checkpoint carries."""
 
 from collections.abc import Mapping
 from typing import Any

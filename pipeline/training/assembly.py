@@ -85,13 +85,14 @@ def build_module(
 
 
 def _build_optimization(
-    config: Config, stepping: Stepping, parameters: list[torch.nn.Parameter]
+    config: Config, stepping: Stepping, parameters: list[torch.nn.Parameter], num_steps: int | None
 ) -> dict[str, Any]:
     """Return what Lightning's `configure_optimizers` returns."""
     optimizer = build_optimizer(config.trainer.optimizer.model_dump(), parameters)
     if not config.trainer.scheduler.enabled:
         return {"optimizer": optimizer}
-    scheduler = build_scheduler(config.trainer.scheduler.model_dump(include={"type", "config"}), optimizer)
+    spec = config.trainer.scheduler.model_dump(include={"type", "config"})
+    scheduler = build_scheduler(spec, optimizer, num_steps=num_steps if stepping.interval == "step" else None)
     return {"optimizer": optimizer, "lr_scheduler": stepping.lightning(scheduler)}
 
 
@@ -212,7 +213,7 @@ def _build_callbacks(config: Config, run_dir: Path, checkpoints: Path) -> list[p
         BatchSeed(config.trainer.seed),
         guard,
         BadFileReport(),
-        MetricsLog(),
+        MetricsLog(settings.log_every_n_steps),
         Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
         ValidationDemos(run_dir / "media", config.data.sample_rate_hz, settings.num_demos),
         RunCheckpoints(
@@ -240,7 +241,8 @@ def _build_profiler(profile: bool, directory: Path) -> Profiler | None:
 
 def validate_end(trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule) -> None:
     """Validate the final weights if training did not end with a validation."""
-    if module.validated_step == trainer.global_step or trainer.fast_dev_run or trainer.limit_val_batches == 0:
+    in_rehearsal = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if module.validated_step == trainer.global_step or in_rehearsal or trainer.limit_val_batches == 0:
         return
     trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
     _checkpointing(trainer).enter_last(trainer, module)

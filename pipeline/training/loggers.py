@@ -32,9 +32,9 @@ class MetricsCsv(Logger):
         super().__init__()
         self._path = path
         self._columns = ["step", "epoch", *columns]
-        if rank_zero_only.rank == 0:
-            self._start(resumed_step)
+        self._start(resumed_step)
 
+    @rank_zero_only
     def _start(self, resumed_step: int | None) -> None:
         rows = []
         if resumed_step is not None and self._path.exists():

@@ -1,5 +1,6 @@
 """The training step, and nothing else."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,8 @@ class AutoencoderModule(pl.LightningModule):
         losses: AutoencoderOutput -> LossReport.
         metrics: validation metrics, right over ranks and an uneven last batch.
         noise: latent noise as a pure function of the global sample position.
-        optimizers: parameters -> what Lightning's `configure_optimizers` returns.
+        optimizers: (parameters, optimiser steps of the whole run or None) -> what Lightning's `configure_optimizers`
+            returns.
         inference: plain description of the model, stored in every checkpoint.
     """
 
@@ -32,7 +34,7 @@ class AutoencoderModule(pl.LightningModule):
         losses: CompositeLoss,
         metrics: MetricSet,
         noise: LatentNoise,
-        optimizers: Callable[[list[torch.nn.Parameter]], Any],
+        optimizers: Callable[[list[torch.nn.Parameter], int | None], Any],
         inference: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -53,7 +55,9 @@ class AutoencoderModule(pl.LightningModule):
         self.report = self.losses(output)
         return self.report.total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> AutoencoderOutput:
+    def validation_step(  # type: ignore[override]  # Lightning passes any output on to the callbacks
+        self, batch: Batch, batch_idx: int
+    ) -> AutoencoderOutput:
         """Add one batch to the validation metrics; the output serves the demo callback."""
         output: AutoencoderOutput = self.autoencoder(batch.waveform)
         self.metrics.update(output.waveform, output.reference_waveform)
@@ -68,11 +72,26 @@ class AutoencoderModule(pl.LightningModule):
             self.untrained_metrics = self.validation_metrics
         self.validated_step = self.trainer.global_step
         for name, value in self.validation_metrics.items():
-            self.log(name, value, logger=False)  # for schedulers; MetricsLog writes it
+            self.log(name, value, logger=False, sync_dist=True)  # for schedulers; MetricsLog writes it
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and scheduler over all parameters."""
-        return self._optimizers(list(self.autoencoder.parameters()))
+        steps = self.trainer.estimated_stepping_batches
+        return self._optimizers(list(self.autoencoder.parameters()), None if math.isinf(steps) else int(steps))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm or by value; Lightning's own refuses fused optimisers even where nothing is scaled."""
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.autoencoder.parameters(), gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Embed all that inference needs, as plain data."""

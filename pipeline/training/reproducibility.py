@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.data.seeds import derive_seed
 
 
-def seed_libraries(*parts: object) -> None:
+def seed_libraries(*parts: int | str) -> None:
     """Seed Python, NumPy and torch (CPU and every GPU) with a function of `parts`."""
     seed = derive_seed(*parts)
     random.seed(seed)

@@ -28,13 +28,8 @@ def test_axes_other_than_the_last():
 def test_a_short_axis_counts_as_followed_by_zeros(length):
     tensor = torch.arange(1.0, length + 1).view(1, 1, length)
     padded = reflect_pad(tensor, (3, 3), -1)[0, 0].tolist()
-    extended = [*range(1, length + 1), 0, 0, 0][:4]
-    assert (
-        padded
-        == [extended[3], extended[2], extended[1], *extended, extended[2], extended[1], extended[0]][
-            : length + 6
-        ]
-    )
+    e0, e1, e2, e3 = [*range(1, length + 1), 0, 0, 0][:4]
+    assert padded == [e3, e2, e1, e0, e1, e2, e3, e2, e1][: length + 6]
 
 
 def test_zero_pad_on_any_axis():

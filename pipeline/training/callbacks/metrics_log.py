@@ -14,9 +14,13 @@ class MetricsLog(pl.Callback):
     """Log losses, gradient norm and learning rate every `log_every_n_steps`, and every validation.
 
     Losses are averaged over all ranks in one collective per logged step; other steps cost nothing.
+
+    Args:
+        every_n_steps: `trainer.trainer.log_every_n_steps`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int) -> None:
+        self._every_n_steps = every_n_steps
         self._grad_norm: Tensor | None = None
         self._logged_step = -1
 
@@ -24,7 +28,7 @@ class MetricsLog(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Measure the gradient before it is clipped, on steps that will be logged."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if (trainer.global_step + 1) % self._every_n_steps == 0:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self._grad_norm = torch.nn.utils.get_total_norm(gradients)
 
@@ -37,7 +41,7 @@ class MetricsLog(pl.Callback):
         if (
             step == self._logged_step
             or step == 0
-            or step % trainer.log_every_n_steps
+            or step % self._every_n_steps
             or self._grad_norm is None
         ):
             return

@@ -66,7 +66,8 @@ class Progress(pl.Callback):
         rate = f"{1 / seconds_per_step:.2f} steps/s"
         if math.isinf(total):
             return f"{rate}, no horizon set"
-        return f"{rate}, about {spoken_time((total - trainer.global_step) * seconds_per_step)} left of {int(total)} steps"
+        left = spoken_time((total - trainer.global_step) * seconds_per_step)
+        return f"{rate}, about {left} left of {int(total)} steps"
 
 
 def spoken_time(seconds: float) -> str:
