@@ -4,21 +4,27 @@ The composed tree of a run is written once, as `config.yaml` in its directory; e
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.config.registry import suggest
 from pipeline.config.schema import Config, parse
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 _PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+_NO_BLOCK = re.compile(r"node `([\w.]+)` is not a container")  # said by OmegaConf
+_NO_FILE_NAME = re.compile(
+    r"(null|true|false|[-+.\d]*|\{.*)", re.IGNORECASE
+)  # Hydra answers these with a traceback
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,19 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
 
     Hydra refuses a key that the YAML files do not spell out and asks for `+`; here every valid key works as written
     and a misspelt one is answered with the valid choices.
+
+    Raises:
+        ConfigError: a group is given something that names no file, or a value is given to no key.
     """
     groups = {path.name for path in conf_dir.iterdir() if path.is_dir()}
     opened = []
     for argument in arguments:
-        key = argument.partition("=")[0]
+        key, _, value = argument.partition("=")
+        if not key:
+            raise ConfigError(f"{argument!r}: an override is written key=value")
+        if key in groups and "=" in argument and _NO_FILE_NAME.fullmatch(value):
+            choices = suggest(value, (path.stem for path in (conf_dir / key).glob("*.yaml")))
+            raise ConfigError(f"{argument}: names no file of conf/{key}; {choices}")
         is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not key.startswith("hydra.")
         opened.append(f"++{argument}" if is_value else argument)
     return opened
@@ -65,7 +79,13 @@ def collect(config: DictConfig) -> Composition:
     try:
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        emptied = _NO_BLOCK.search(reason)
+        if emptied:
+            raise ConfigError(
+                f"{emptied[1]}: a block of keys is expected here, which {error.full_key} reads"
+            ) from None
+        raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
     assert isinstance(tree, dict)
     overrides = tuple(settings.overrides.task)
     in_sweep = settings.mode == RunMode.MULTIRUN
@@ -73,11 +93,25 @@ def collect(config: DictConfig) -> Composition:
     assert isinstance(hydra_tree, dict)
     return Composition(
         tree={str(key): value for key, value in tree.items()},
-        given=frozenset(entry.partition("=")[0].lstrip("+~") for entry in overrides),
+        given=frozenset(_given_keys(overrides)),
         overrides=tuple(entry.removeprefix("++") for entry in overrides),
         hydra_tree={str(key): value for key, value in hydra_tree.items()},
         sweep_dir=Path(settings.runtime.output_dir) if in_sweep else None,
     )
+
+
+def _given_keys(overrides: Iterable[str]) -> Iterator[str]:
+    """Yield the dotted keys that overrides set; a block `a={b:1,c:2}` sets a.b and a.c, the rest of `a` stays."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        yield from _leaves(override.key_or_group, override.value())
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    else:
+        yield key
 
 
 def settle(composition: Composition) -> Config:
@@ -86,7 +120,7 @@ def settle(composition: Composition) -> Config:
     Aliases become one value, paths become absolute, a name that is taken for granted is filled in.
 
     Raises:
-        ConfigError: an unknown or wrong key, or two keys that contradict each other.
+        ConfigError: an unknown or wrong key, two keys that contradict each other, or no run to resume.
     """
     config = parse(composition.tree)
     trainer = config.trainer
@@ -102,6 +136,11 @@ def settle(composition: Composition) -> Config:
         update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
     )
     run = config.run.model_copy(update=_absolute_paths(config.run, ("dir", "resume", "init_from")))
+    if run.resume is not None and not (Path(run.resume) / "config.yaml").is_file():
+        raise ConfigError(
+            f"run.resume={run.resume}: no run, since it holds no config.yaml; valid: the directory of a run, "
+            "which is printed at its start and end"
+        )
     return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
 
 
@@ -145,7 +184,7 @@ def inherited_keys(
     shipped value of another type in place.
     """
     config, default = block.get("config") or {}, shipped.get("config") or {}
-    type_given = f"{where}.type" in given or f"{where}" in given
+    type_given = f"{where}.type" in given
     other_type = block.get("type") != shipped.get("type")
     return {
         key

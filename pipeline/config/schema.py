@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config.section import Section, translate
+from pipeline.config.section import NameText, PathText, Section, translate
 from pipeline.config.trainer_schema import OWNED_ELSEWHERE, TrainerSettings
 
 
@@ -40,7 +40,7 @@ class TrainDatasetSettings(Section):
 class EvalDatasetSettings(Section):
     """Held-out audio: a folder of its own, or a share of `data.root`."""
 
-    root: str | None
+    root: PathText | None
     max_segments: PositiveInt | None
 
 
@@ -48,8 +48,8 @@ class DataSettings(Section):
     """Where the audio is and how it is cut."""
 
     source: Literal["default", "folder"]
-    root: str | None
-    cache_dir: str
+    root: PathText | None
+    cache_dir: PathText
     extensions: list[str]
     eval_fraction: PositiveFloat = Field(lt=1.0)
     max_bad_fraction: NonNegativeFloat = Field(le=1.0)
@@ -94,10 +94,10 @@ class ModelSettings(Section):
 class RunSettings(Section):
     """Identity of the run: its directory, its name, and what it starts from."""
 
-    dir: str | None
-    name: str
-    resume: str | None
-    init_from: str | None
+    dir: PathText | None
+    name: NameText
+    resume: PathText | None
+    init_from: PathText | None
 
 
 class Config(Section):

@@ -1,12 +1,26 @@
 """The base of every schema class, and the translation of a failed validation into one plain sentence."""
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config.registry import suggest
 from pipeline.errors import ConfigError
+
+
+def _require_name(value: str) -> str:
+    if PurePath(value).is_absolute() or {".", ".."} & set(value.split("/")) or not value.isprintable():
+        raise ValueError("a name, which becomes a folder; '.', '..' and a leading '/' have no place in it")
+    return value
+
+
+# An empty path would silently mean the working directory, most often because a shell variable was not set.
+PathText = Annotated[str, Field(min_length=1)]
+NameText = Annotated[str, Field(min_length=1), AfterValidator(_require_name)]
+
+_BLOCK_EXPECTED = ("model_type", "dict_type")
 
 
 class Section(BaseModel):
@@ -18,24 +32,35 @@ class Section(BaseModel):
 def _known_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _known_paths(field.annotation, f"{prefix}{name}.")
+        inner = _as_section(field.annotation)
+        if inner is not None:
+            yield from _known_paths(inner, f"{prefix}{name}.")
 
 
 def _locate(root: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """Return the dotted path of an error and the section that holds its last key (None inside free-form values)."""
+    """Return the dotted path of an error and the section that holds its last key."""
     path: list[str] = []
     section: type[BaseModel] | None = root
     holder: type[BaseModel] | None = root
+    free_form: Any = None
     for part in location:
-        if section is None:
-            break  # what follows names members of a union, not keys
+        if section is None:  # what follows are keys of a free-form block, or members of a union
+            if free_form is dict:
+                path.append(str(part))
+            elif free_form is list:
+                path[-1] += f"[{part}]"
+            break
         holder = section
         path.append(str(part))
         field = section.model_fields.get(str(part))
         annotation = field.annotation if field else None
-        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        section = _as_section(annotation)
+        free_form = get_origin(annotation)
     return ".".join(path), holder
+
+
+def _as_section(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _misplaced(root: type[BaseModel], path: str) -> list[str]:
@@ -64,8 +89,17 @@ def translate(root: type[BaseModel], error: ValidationError, owners: dict[str, s
     if problems[0]["type"] == "missing":
         return ConfigError(f"{path}: required and not given")
     same_key = [problem for problem in problems if _locate(root, problem["loc"])[0] == path]
-    reasons = " or ".join(dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in same_key))
+    reasons = " or ".join(dict.fromkeys(_reason(problem, path, holder) for problem in same_key))
     return ConfigError(f"{path}={_shown(problems[0]['input'])}: {reasons}")
+
+
+def _reason(problem: Any, path: str, holder: type[BaseModel] | None) -> str:
+    if problem["type"] not in _BLOCK_EXPECTED:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    field = holder.model_fields.get(path.rpartition(".")[2]) if holder else None
+    section = _as_section(field.annotation) if field else None
+    keys = f"; valid keys: {', '.join(sorted(section.model_fields))}" if section else ""
+    return f"a block of keys is expected here{keys}"
 
 
 def _shown(value: Any) -> str:

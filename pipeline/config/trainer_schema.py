@@ -1,10 +1,11 @@
 """Schema of the `trainer` group; `trainer.trainer` holds our own keys and every keyword of Lightning's Trainer."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
-from pipeline.config.section import Section
+from pipeline.config.section import PathText, Section
 
 STRATEGIES = ("auto", "ddp")
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
@@ -30,6 +31,8 @@ _OWNERS = {
     "limit_test_batches": "there is no test loop; use trainer.trainer.limit_val_batches",
     "limit_predict_batches": "there is no predict loop; use python -m pipeline.inference",
 }
+_DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 OWNED_ELSEWHERE = {f"trainer.trainer.{name}": f"{reason}." for name, reason in _OWNERS.items()}
 
 
@@ -64,12 +67,12 @@ class LightningSettings(Section):
     save_top_k: int = Field(ge=-1)
     save_every_n_epochs: PositiveInt
     monitor: str
-    ckpt_dir: str | None
+    ckpt_dir: PathText | None
     deterministic: bool | None
     strict_deterministic: bool
     log_model_structure: bool
     profile: bool
-    profiler_dir: str | None
+    profiler_dir: PathText | None
     num_demos: NonNegativeInt
 
     max_epochs: int | None = Field(ge=-1)
@@ -94,6 +97,23 @@ class LightningSettings(Section):
     detect_anomaly: bool
     inference_mode: bool
     sync_batchnorm: bool
+
+    @field_validator("max_time", "val_check_interval")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        """A text is a duration; a block of units is one too."""
+        if isinstance(value, str) and not _DURATION.fullmatch(value):
+            raise ValueError("a duration is written DD:HH:MM:SS, or as a block like {hours: 1, minutes: 30}")
+        if isinstance(value, dict) and not (value and set(value) <= set(_UNITS)):
+            raise ValueError(f"no duration; valid units: {', '.join(_UNITS)}")
+        return value
+
+    @field_validator("limit_train_batches", "val_check_interval")
+    @classmethod
+    def _not_zero(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and value <= 0:
+            raise ValueError("Input should be greater than 0, or null")
+        return value
 
     @field_validator("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
     @classmethod

@@ -1,5 +1,6 @@
 """Every refusal that can be made before a run exists: first those that need no torch, then torch's own names."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pipeline.config.compose import inherited_keys, shipped_trainer
 from pipeline.config.registry import parameters, suggest
 from pipeline.config.schema import Config
 from pipeline.config.trainer_schema import OptimizerSettings, SchedulerSettings
+from pipeline.data import AUDIO_EXTENSIONS
 from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError, DataError
@@ -64,9 +66,14 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
     metrics = _check_metrics(config)
     _check_monitor(config, metrics)
     _check_data_root(config)
-    planned = resources.plan(config)
+    _check_extensions(config)
+    _check_places(config, given)
+    _check_horizon(config)
     stepping = _plan_stepping(config)
-    config, optimizer_notes = _check_optimisation(config, planned, stepping, given)
+    inherited = _check_inverse_lr(config, given)
+    planned = resources.plan(config)
+    _check_precision(config, planned)
+    config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
     return Preflight(
         config, planned, model, losses, metrics, stepping, (*notes, *optimizer_notes, *losses.notes)
     )
@@ -147,20 +154,86 @@ def _check_data_root(config: Config) -> None:
             raise DataError(f"{key}={root}: no such folder; set it to a folder of audio files")
 
 
-def _check_optimisation(
-    config: Config, resources: Resources, stepping: Stepping, given: frozenset[str]
-) -> tuple[Config, list[str]]:
-    """Check optimiser and scheduler; our own InverseLR without torch, torch's classes against their signatures."""
-    trainer, shipped, notes = config.trainer, shipped_trainer(), []
+def _check_extensions(config: Config) -> None:
+    choices = [known.removeprefix(".") for known in AUDIO_EXTENSIONS]
+    if not config.data.extensions:
+        raise ConfigError(
+            f"data.extensions=[]: no file would be taken; valid: a list of {', '.join(choices)}"
+        )
+    for extension in config.data.extensions:
+        if extension.lower().removeprefix(".") not in choices:
+            raise ConfigError(
+                f"data.extensions: {extension!r} cannot be read; {suggest(extension, choices)}; convert other formats "
+                "once (ffmpeg -i song.m4a song.flac)"
+            )
+
+
+def _check_places(config: Config, given: frozenset[str]) -> None:
+    """Refuse what cannot become a folder, and a checkpoint that is not there, before anything is written."""
+    lightning = config.trainer.trainer
+    folders = {
+        "run.dir": config.run.dir,
+        "trainer.trainer.ckpt_dir": lightning.ckpt_dir,
+        "trainer.trainer.profiler_dir": lightning.profiler_dir,
+    }
+    for key, folder in folders.items():
+        if folder is None:
+            continue
+        nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        if not nearest.is_dir():
+            raise ConfigError(f"{key}={folder}: {nearest} is a file; valid: a folder, which may be new")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{key}={folder}: no permission to write in {nearest}; valid: a folder of yours"
+            )
+    start = config.run.init_from
+    # A run that goes on has its own checkpoint: the one that it once began with may be gone.
+    if start is not None and "run.init_from" in given and not Path(start).is_file():
+        raise ConfigError(
+            f"run.init_from={start}: no such checkpoint; valid: a file like RUN/checkpoints/best.ckpt"
+        )
+
+
+def _check_horizon(config: Config) -> None:
+    """Refuse a minimum beyond the maximum, which Lightning would pass over in silence."""
+    lightning = config.trainer.trainer
+    for unit, least, most in (
+        ("epochs", lightning.min_epochs, lightning.max_epochs),
+        ("steps", lightning.min_steps, lightning.max_steps),
+    ):
+        if least is not None and most is not None and 0 <= most < least:
+            raise ConfigError(
+                f"trainer.trainer.min_{unit}={least} exceeds trainer.trainer.max_{unit}={most}; "
+                f"valid: min_{unit} of at most {most}, or null"
+            )
+
+
+def _check_precision(config: Config, resources: Resources) -> None:
+    if config.trainer.precision == "16-mixed" and not resources.use_gpu:
+        raise ConfigError(
+            "trainer.precision=16-mixed needs a GPU, and this run is on the CPU, where Lightning would take bfloat16 "
+            "instead; valid: 32-true, bf16-mixed, 64-true"
+        )
+
+
+def _check_inverse_lr(config: Config, given: frozenset[str]) -> dict[str, dict[str, Any]]:
+    """Check our own scheduler, which needs no torch; returns the inherited `config` entries of both blocks."""
+    trainer, shipped = config.trainer, shipped_trainer()
     inherited = {
         name: _inherited(getattr(trainer, name), shipped[name], f"trainer.{name}", given) for name in _BLOCKS
     }
     if trainer.scheduler.type == INVERSE_LR:
         reconcile_inverse_lr(trainer.scheduler.config, inherited["scheduler"], "trainer.scheduler.config")
+    return inherited
 
+
+def _check_optimisation(
+    config: Config, resources: Resources, stepping: Stepping, inherited: Mapping[str, dict[str, Any]]
+) -> tuple[Config, list[str]]:
+    """Check optimiser and scheduler against the signatures of torch's classes."""
     from pipeline.training import optimizer, schedule  # torch: last, and only for its own names
 
-    settled = {}
+    trainer, notes, settled = config.trainer, [], {}
     for name, family in (("optimizer", optimizer), ("scheduler", schedule)):
         block = getattr(trainer, name)
         where = f"trainer.{name}"

@@ -22,15 +22,17 @@ class MetricsLog(pl.Callback):
     def __init__(self, every_n_steps: int) -> None:
         self._every_n_steps = every_n_steps
         self._grad_norm: Tensor | None = None
+        self._learning_rate = 0.0
         self._logged_step = -1
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Measure the gradient before it is clipped, on steps that will be logged."""
+        """Measure the gradient before it is clipped and note the rate that the step will use, if it is logged."""
         if (trainer.global_step + 1) % self._every_n_steps == 0:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self._grad_norm = torch.nn.utils.get_total_norm(gradients)
+            self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -56,7 +58,7 @@ class MetricsLog(pl.Callback):
         )
         metrics = dict(zip(names, means.tolist(), strict=True))
         metrics["train/grad_norm"] = float(self._grad_norm)
-        metrics["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        metrics["train/lr"] = self._learning_rate
         self._grad_norm = None
         pl_module.log("train/loss", metrics["train/loss"], prog_bar=True, logger=False, batch_size=1)
         _write(trainer, metrics)
