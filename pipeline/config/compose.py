@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -50,7 +51,8 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
     """Let plain overrides reach our own checks: `a.b=1` becomes `++a.b=1`; group choices and flags stay as they are.
 
     Hydra refuses a key that the YAML files do not spell out and asks for `+`; here every valid key works as written
-    and a misspelt one is answered with the valid choices.
+    and a misspelt one is answered with the valid choices. A value that Hydra's grammar cannot read, like a path
+    with `~`, parentheses or accents, is taken as the text that it is.
 
     Raises:
         ConfigError: a group is given something that names no file, or a value is given to no key.
@@ -65,8 +67,17 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
             choices = suggest(value, (path.stem for path in (conf_dir / key).glob("*.yaml")))
             raise ConfigError(f"{argument}: names no file of conf/{key}; {choices}")
         is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not key.startswith("hydra.")
-        opened.append(f"++{argument}" if is_value else argument)
+        opened.append(_readable(f"++{key}", value) if is_value else argument)
     return opened
+
+
+def _readable(key: str, value: str) -> str:
+    try:
+        OverridesParser.create().parse_overrides([f"{key}={value}"])
+    except OverrideParseException:
+        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+        return f"{key}='{escaped}'"
+    return f"{key}={value}"
 
 
 def collect(config: DictConfig) -> Composition:

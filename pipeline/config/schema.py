@@ -54,7 +54,7 @@ class DataSettings(Section):
     eval_fraction: PositiveFloat = Field(lt=1.0)
     max_bad_fraction: NonNegativeFloat = Field(le=1.0)
     stft: StftSettings
-    sample_rate_hz: PositiveInt
+    sample_rate_hz: int = Field(ge=1000, le=768_000)  # hertz: 44 or 44100000 is a slip
     channels: PositiveInt
     segment_frames: PositiveInt = Field(ge=2)
     train_dataset: TrainDatasetSettings

@@ -12,6 +12,7 @@ from pipeline.data.cache import locked_cache, unfinished
 from pipeline.data.seeds import derive_seed
 from pipeline.data.synthetic_music import music
 from pipeline.data.synthetic_speech import speech
+from pipeline.errors import DataError
 
 _VERSION = 1  # part of the folder's name: raise it with every change of the generators
 _PEAK = 0.7
@@ -62,7 +63,12 @@ def ensure_default_corpus(
             growing = unfinished(target)
             shutil.rmtree(growing, ignore_errors=True)  # left by a process that was killed
             growing.mkdir()
-            _write_corpus(growing, plan)
+            try:
+                _write_corpus(growing, plan)
+            except soundfile.LibsndfileError as error:
+                raise DataError(
+                    f"{growing} cannot be written ({error}); is the disk of data.cache_dir full?"
+                ) from error
             growing.rename(target)
     return target
 

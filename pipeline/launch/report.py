@@ -100,12 +100,13 @@ def results(
 
 def out_of_memory_advice(config: Config, resources: Resources, reason: str) -> str:
     """Return what to do when the device's memory is exhausted, with the current values."""
-    trainer, segment = config.trainer.trainer, config.data.segment_frames
+    trainer_settings, segment = config.trainer, config.data.segment_frames
+    mixed = trainer_settings.precision in ("bf16-mixed", "16-mixed")
     return (
-        f"the device is out of memory ({reason.splitlines()[0]}).\n"
+        f"the device is out of memory ({'. '.join(reason.splitlines()[0].split('. ')[:2])}).\n"
         f"  reduce data.train_dataloader.batch_size (now {resources.batch_size} per process)\n"
         f"  and keep the effective batch of {resources.effective_batch} with trainer.trainer.accumulate_grad_batches "
-        f"(now {trainer.accumulate_grad_batches})\n"
-        f"  shorten data.segment_frames (now {segment})\n"
-        f"  set trainer.precision=bf16-mixed (now {config.trainer.precision})"
+        f"(now {resources.accumulate})\n"
+        f"  shorten data.segment_frames (now {segment})"
+        + ("" if mixed else f"\n  set trainer.precision=bf16-mixed (now {trainer_settings.precision})")
     )

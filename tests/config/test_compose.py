@@ -11,7 +11,7 @@ from tests.config.compositions import compose
 OPENED = {
     "value": ("trainer.seed=1", "++trainer.seed=1"),
     "new key": ("trainer.optimizer.config.momentum=0.9", "++trainer.optimizer.config.momentum=0.9"),
-    "value that holds a sign": ("run.name=a=b", "++run.name=a=b"),
+    "value outside Hydra's grammar": ("run.name=a=b", "++run.name='a=b'"),
     "sweep": ("trainer.seed=1,2", "++trainer.seed=1,2"),
     "top level": ("run=x", "++run=x"),
     "misspelt group": ("modle=SEANet_real", "++modle=SEANet_real"),
@@ -33,6 +33,30 @@ OPENED = {
 @pytest.mark.parametrize(("given", "opened"), OPENED.values(), ids=OPENED)
 def test_open_overrides(given, opened):
     assert open_overrides(["-m", given, "trainer.seed=3"]) == ["-m", opened, "++trainer.seed=3"]
+
+
+TEXTS = (
+    "~/music",
+    "/tmp/a(b)",
+    "/tmp/\u00dcbung \u97f3",
+    "it's",
+    "a#b",
+    "a=b",
+    "a[x]",
+    "a;b",
+    "{x",
+    r"a\'b",
+    "it's\\",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_value_outside_the_grammar_is_text(text):
+    assert compose(f"run.name={text}").tree["run"]["name"] == text
+
+
+def test_text_beside_quotes_of_the_user():
+    assert compose("run.name='~/a, b'").tree["run"]["name"] == "~/a, b"
 
 
 @pytest.mark.parametrize("value", ["null", "", "3", "1.5", "true", "{seed:3}"])

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 from pydantic import TypeAdapter
+from torch import nn
 
 from pipeline.config.registry import REQUIRED, build, check_arguments, check_block, load, parameters, suggest
 from pipeline.dsp import COMPRESSIONS
@@ -23,7 +24,11 @@ WITH_ARGUMENTS = [target for target in TARGETS if parameters(target)]
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_source_says_what_the_class_says(target):
-    signature = inspect.signature(load(target), eval_str=True)
+    found = load(target)
+    if found.__init__ is nn.Module.__init__:
+        assert parameters(target) == {}
+        return
+    signature = inspect.signature(found, eval_str=True)
     real = {
         name: parameter
         for name, parameter in signature.parameters.items()
@@ -34,9 +39,14 @@ def test_the_source_says_what_the_class_says(target):
     read = parameters(target)
     assert list(read) == list(real)
     for name, parameter in real.items():
-        assert read[name].annotation == parameter.annotation, name
+        # compared as what they accept: an annotation made twice is not equal to itself
+        assert _accepted(read[name].annotation) == _accepted(parameter.annotation), name
         default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
         assert read[name].default == default, name
+
+
+def _accepted(annotation):
+    return TypeAdapter(annotation).json_schema()
 
 
 @pytest.mark.parametrize("target", COMPLEX_ACTIVATIONS.values())
