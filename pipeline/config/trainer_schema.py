@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from pipeline.config.section import PathText, Section
 
@@ -74,6 +74,7 @@ class LightningSettings(Section):
     profile: bool
     profiler_dir: PathText | None
     num_demos: NonNegativeInt
+    demo_seconds: PositiveFloat
 
     max_epochs: int | None = Field(ge=-1)
     min_epochs: NonNegativeInt | None

@@ -10,19 +10,17 @@ import soundfile
 from numpy.typing import NDArray
 
 from pipeline.data.bad_files import UnreadableAudioError
-from pipeline.data.container_checks import end_is_missing, has_mp3_length_header
+from pipeline.data.container_checks import end_is_missing, has_mp3_length_header, last_mp3_frame_is_cut
 from pipeline.data.decoder_noise import filtered_stderr
 from pipeline.data.resample import input_span, resample_span, resampled_length
 
 Waveform = NDArray[np.float32]
 
 # A decoder that starts in mid-file lacks what earlier frames left behind: MP3 frames borrow bits from up to
-# 23 predecessors at 8 kbit/s, Vorbis blocks overlap. So many frames are decoded before a crop and thrown
-# away.
+# 23 predecessors at 8 kbit/s, Vorbis blocks overlap. So many frames are decoded before a crop and dropped.
 _PREROLL_FRAMES = {"MPEG_LAYER_III": 16384, "VORBIS": 16384}
-# A seek into the last Ogg page of a Vorbis file is off by the samples that its end trims away (libsndfile
-# 1.2.2). Crops near the end start from before the longest page that encoders write, 255 packets of 1024
-# frames.
+# A seek into the last Ogg page of a Vorbis file is off by what its end trims away (libsndfile 1.2.2). Crops
+# near the end are decoded from before the longest page that encoders write, 255 packets of 1024 frames.
 _VORBIS_TAIL_FRAMES = 255 * 1024
 # Vorbis and Opus files order their channels L C R ..., everything else as WAV does, L R C LFE ...
 _VORBIS_TO_WAV_ORDER = {
@@ -32,8 +30,7 @@ _VORBIS_TO_WAV_ORDER = {
     7: (0, 2, 1, 6, 5, 3, 4),
     8: (0, 2, 1, 7, 5, 6, 3, 4),
 }
-# Left and right gain of each channel, WAV order, before both are divided by their sum (ITU-R BS.775, LFE left
-# out).
+# Left and right gain of each channel in WAV order, before division by their sums (ITU-R BS.775, no LFE).
 _STEREO_DOWNMIX = {
     3: ((1, 0), (0, 1), (0.7071, 0.7071)),
     4: ((1, 0), (0, 1), (0.7071, 0), (0, 0.7071)),
@@ -85,10 +82,12 @@ def probe(path: Path) -> AudioInfo:
     missing = end_is_missing(path)
     if missing:
         raise UnreadableAudioError(str(path), f"truncated: {missing}")
-    if info.codec.startswith("MPEG") and not has_mp3_length_header(path):
-        info = info._replace(num_frames=_decodable_frames(path, info.num_frames))
     if info.num_frames <= 0:
         raise UnreadableAudioError(str(path), "holds no audio (0 frames)")
+    if info.codec == "MPEG_LAYER_III" and not has_mp3_length_header(path):
+        if last_mp3_frame_is_cut(path):
+            raise UnreadableAudioError(str(path), "truncated: the last MP3 frame is cut")
+        info = info._replace(num_frames=_decodable_frames(path, info.num_frames))
     checked = min(_CHECKED_FRAMES, info.num_frames)
     for start in (0, (info.num_frames - checked) // 2, info.num_frames - checked):
         read_crop(path, start, checked)
@@ -234,7 +233,10 @@ def _read(reader: _Reader, num_frames: int) -> NDArray[np.float32]:
 
 
 def _decodable_frames(path: Path, claimed: int) -> int:
-    """Length of an MP3 file whose header does not tell it; the claim, an estimate, is often too long.
+    """Length of an MP3 file whose header does not tell it: looks for the last frames that decode.
+
+    The claim is an estimate. Constant bit rates come out a little too long; of a variable bit rate whose
+    claim is too short, libsndfile gives no more than the claim.
 
     Raises:
         UnreadableAudioError: Not even half of the claim decodes: other data that looks like MP3 in places.
@@ -242,12 +244,11 @@ def _decodable_frames(path: Path, claimed: int) -> int:
     back = _CHECKED_FRAMES
     while True:
         start = max(0, claimed - back)
-        with _quiet(path), _open(path) as reader:
-            reached = len(_seek_and_read(reader, start, claimed - start))
-        if start + reached < claimed // 2:
+        end = start + len(_decode(path, start, claimed - start)[1])
+        if start < end and claimed // 2 <= end:
+            return end
+        if start <= claimed // 2:
             raise UnreadableAudioError(
                 str(path), f"truncated or damaged: fewer than half of about {claimed} frames decode"
             )
-        if reached > 0:
-            return start + reached
         back *= 4

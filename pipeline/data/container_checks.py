@@ -13,6 +13,11 @@ _SLOPPY_BYTES = 64  # headers that count themselves as audio are wrong, but harm
 _FILE_HEADER = {b"RIFF": Struct("<4sI4s"), b"FORM": Struct(">4sI4s")}
 _CHUNK_HEADER = {b"RIFF": Struct("<4sI"), b"FORM": Struct(">4sI")}
 _AUDIO_CHUNKS = (b"data", b"SSND")
+_MP3_TAIL_BYTES = 1 << 16
+_MP3_CONVINCING_FRAMES = 8  # so many headers in the right distances are no accident
+_MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MP3_LOW_RATE_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MP3_RATES_HZ = (44100, 48000, 32000)
 
 
 def end_is_missing(path: Path) -> str:
@@ -45,6 +50,42 @@ def has_mp3_length_header(path: Path) -> bool:
             stream.seek(0)
         first_frame = stream.read(2048)
     return any(name in first_frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def last_mp3_frame_is_cut(path: Path) -> bool:
+    """Whether an MP3 file ends inside a frame; the only sign of truncation where no header tells the length.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as stream:
+        stream.seek(max(0, os.stat(path).st_size - _MP3_TAIL_BYTES))
+        tail = stream.read()
+    start = tail.find(b"\xff")
+    while start >= 0:
+        at, num_frames = start, 0
+        while length := _mp3_frame_bytes(tail[at : at + 4]):
+            at, num_frames = at + length, num_frames + 1
+        if num_frames >= _MP3_CONVINCING_FRAMES:
+            return at > len(tail) or 0 < len(tail) - at < 4  # a whole tag is longer than a cut header
+        start = tail.find(b"\xff", start + 1)
+    return False
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Length of the MP3 frame that starts with these four bytes; 0 if none does.
+
+    Source: ISO/IEC 11172-3 and 13818-3, clause 2.4.1.3, layer III.
+    """
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bitrate in (0, 15) or rate == 3:
+        return 0
+    is_full_rate = version == 3
+    kbps = (_MP3_KBPS if is_full_rate else _MP3_LOW_RATE_KBPS)[bitrate - 1]
+    rate_hz = _MP3_RATES_HZ[rate] >> (3 - version if version else 2)  # halved in MPEG-2, quartered in 2.5
+    return (144 if is_full_rate else 72) * 1000 * kbps // rate_hz + (header[2] >> 1 & 1)
 
 
 def _missing_in_chunks(stream: IO[bytes], magic: bytes, size: int) -> str:

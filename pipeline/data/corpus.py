@@ -58,8 +58,7 @@ def prepare_corpus(
         cache_dir: Folder for the manifest and the default corpus.
         report: Takes progress lines.
         trust_cache: Believe the manifest in the cache without listing the folder, because another process of
-            this run
-            has just brought it up to date.
+            this run has just brought it up to date.
 
     Raises:
         DataError: The root is missing, or nothing in it can be used.
@@ -133,12 +132,9 @@ def _divide_by_folder(manifest: Manifest, eval_root: Path, eval_key: str) -> Cor
 def _usable(manifest: Manifest, key: str) -> Manifest:
     if manifest.entries:
         return manifest
-    found = (
-        [f"{len(manifest.bad_files)} bad files (first: {manifest.bad_files[0]})"]
-        if manifest.bad_files
-        else []
-    )
-    found += [f"{number} {extension} files" for extension, number in sorted(manifest.unsupported.items())]
+    found = [f"{number} {extension} files" for extension, number in sorted(manifest.unsupported.items())]
+    if manifest.bad_files:
+        found.insert(0, f"{len(manifest.bad_files)} bad files (first: {manifest.bad_files[0]})")
     raise DataError(
         f"{key}={manifest.root} holds no usable audio ({', '.join(found) or 'no audio files'}); "
         f"give a folder with files of data.extensions, or convert: {_CONVERT}"

@@ -37,8 +37,7 @@ class AudioDataModule(pl.LightningDataModule):
             cache_dir: Folder for manifests and the default corpus.
             report: Takes lines for the user; give one that is silent on all ranks but the first.
             limit_train_batches: Batches of a training epoch, as a number or as a share. The Trainer is not
-                told: the
-                sampler must know where an epoch ends, or a run could not be resumed from there.
+                told: the sampler must know where an epoch ends, or a run could not be resumed from there.
         """
         super().__init__()
         self._data = data
@@ -153,6 +152,20 @@ class AudioDataModule(pl.LightningDataModule):
         rank, world_size = self._rank()
         sampler = ShardSampler(len(self._eval), options.batch_size, rank=rank, world_size=world_size)
         return DataLoader(self._eval, batch_sampler=sampler, **self._loader_options(options))
+
+    def demo_segments(self, count: int, seconds: float) -> list[torch.Tensor]:
+        """Reads up to `count` evaluation segments, evenly spread over the files, to listen to.
+
+        Args:
+            count: How many.
+            seconds: Length of each; shorter files are padded with silence.
+
+        Returns:
+            Waveforms (C, S).
+        """
+        form = self._form._replace(num_samples=max(1, round(seconds * self._form.sample_rate_hz)))
+        segments = EvalSegments(self.eval_manifest, form, count)
+        return [torch.from_numpy(segments[number].waveform) for number in range(min(count, len(segments)))]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Moves the audio only: positions and paths are read on the host."""

@@ -109,7 +109,7 @@ def scan(
 
     Args:
         root: Folder of audio.
-        extensions: Extensions to take in, with the dot.
+        extensions: Extensions to take in, in any case, with or without the dot.
         cache_dir: Folder of the cache.
         report: Takes progress lines.
 
@@ -144,11 +144,8 @@ def _normalised(extensions: Iterable[str]) -> tuple[str, ...]:
 
 def _cache_file(root: Path, extensions: tuple[str, ...], cache_dir: Path) -> Path:
     """One file per real folder, extensions, and version of the decoder (which decides what is readable)."""
-    key = (_VERSION, soundfile.__libsndfile_version__, str(root.resolve()), extensions)
-    return (
-        cache_dir
-        / f"manifest-{hashlib.sha256(repr(key).encode(errors='surrogateescape')).hexdigest()[:16]}.json"
-    )
+    key = repr((_VERSION, soundfile.__libsndfile_version__, str(root.resolve()), extensions))
+    return cache_dir / f"manifest-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def _update(root: Path, known: _Account, listing: Listing, report: Callable[[str], None]) -> _Account:

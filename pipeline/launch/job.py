@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 # What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
 _CHANGEABLE = re.compile(
     r"^(run\.resume|trainer\.(num_gpus|num_processes|num_nodes|strategy|logger|wandb\..*)|data\.\w+_dataloader\."
-    r"(num_workers|prefetch_factor|persistent_workers|pin_memory)|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|"
+    r"(num_workers|prefetch_factor|persistent_workers|pin_memory)|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|"
     r"save_\w+|profile|profiler_dir|enable_\w+))$"
 )
 

@@ -24,6 +24,7 @@ def train(checked: Preflight) -> None:
     import torch
 
     from pipeline.training import assembly
+    from pipeline.training.checkpoint import weights_digest
     from pipeline.training.loggers import wandb_sync_command
 
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
@@ -52,6 +53,7 @@ def train(checked: Preflight) -> None:
     finally:
         assembly.draw_run_curves(trainer, run.path)
     _log.info("%s", results(module.untrained_metrics, module.validation_metrics, assembly.best(trainer)))
+    _log.info("weights sha256: %s", weights_digest(module.autoencoder))
     if sync := wandb_sync_command(run.path):
         _log.info("logged offline; to upload: %s", sync)
     _log.info("run directory: %s", run.path)

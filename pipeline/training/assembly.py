@@ -215,7 +215,9 @@ def _build_callbacks(config: Config, run_dir: Path, checkpoints: Path) -> list[p
         BadFileReport(),
         MetricsLog(settings.log_every_n_steps),
         Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
-        ValidationDemos(run_dir / "media", config.data.sample_rate_hz, settings.num_demos),
+        ValidationDemos(
+            run_dir / "media", config.data.sample_rate_hz, settings.num_demos, settings.demo_seconds
+        ),
         RunCheckpoints(
             directory=checkpoints,
             monitor=settings.monitor,

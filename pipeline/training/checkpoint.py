@@ -4,6 +4,7 @@ A checkpoint is a zip archive whose members carry a CRC32 each (torch writes the
 is told from a whole one without a second file that could go missing.
 """
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -85,7 +86,9 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 def link(source: Path, target: Path) -> None:
     """Make `target` the same checkpoint as `source`, atomically and without copying where the disk allows."""
-    if target.exists() and target.samefile(source):  # renaming a file onto itself would leave the temporary name
+    if target.exists() and target.samefile(
+        source
+    ):  # renaming a file onto itself would leave the temporary name
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
@@ -113,6 +116,15 @@ def load_weights(autoencoder: torch.nn.Module, path: Path) -> None:
         autoencoder.load_state_dict(autoencoder_weights(read(path)), strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights do not fit the configured model: {error}") from None
+
+
+def weights_digest(autoencoder: torch.nn.Module) -> str:
+    """Return the sha256 over the names and bytes of all weights, equal exactly where the weights are equal."""
+    digest = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -55,13 +55,10 @@ class AutoencoderModule(pl.LightningModule):
         self.report = self.losses(output)
         return self.report.total
 
-    def validation_step(  # type: ignore[override]  # Lightning passes any output on to the callbacks
-        self, batch: Batch, batch_idx: int
-    ) -> AutoencoderOutput:
-        """Add one batch to the validation metrics; the output serves the demo callback."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add one batch to the validation metrics."""
         output: AutoencoderOutput = self.autoencoder(batch.waveform)
         self.metrics.update(output.waveform, output.reference_waveform)
-        return output
 
     def on_validation_epoch_end(self) -> None:
         """Reduce the metrics over all ranks; every rank takes part."""
@@ -77,7 +74,9 @@ class AutoencoderModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser and scheduler over all parameters."""
         steps = self.trainer.estimated_stepping_batches
-        return self._optimizers(list(self.autoencoder.parameters()), None if math.isinf(steps) else int(steps))
+        return self._optimizers(
+            list(self.autoencoder.parameters()), None if math.isinf(steps) else int(steps)
+        )
 
     def configure_gradient_clipping(
         self,

@@ -40,7 +40,7 @@ def _make_signal(sample_rate_hz: int, channels: int, duration_s: float) -> np.nd
     return (np.stack(tones, 1) + 0.05 * rng.standard_normal((len(t), channels))) * swell[:, None]
 
 
-def _write_good(root: Path) -> dict[str, Path]:
+def write_good_files(root: Path) -> dict[str, Path]:
     for name, (rate, channels, duration_s, options) in _GOOD_FILES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def _write_good(root: Path) -> dict[str, Path]:
     return {name: root / name for name in _GOOD_FILES}
 
 
-def _write_bad(root: Path, good: dict[str, Path]) -> dict[str, str]:
+def write_bad_files(root: Path, good: dict[str, Path]) -> dict[str, str]:
     """Writes bad files; returns their names with a part of the reason that each must be given."""
     cut = root / "cut"
     cut.mkdir(parents=True)
@@ -58,6 +58,7 @@ def _write_bad(root: Path, good: dict[str, Path]) -> dict[str, str]:
         "flac16.flac",
         "cbr.mp3",
         "vbr.mp3",
+        "no length header.mp3",
         "vorbis.ogg",
         "deep/opus.opus",
     ):
@@ -87,7 +88,7 @@ def _write_bad(root: Path, good: dict[str, Path]) -> dict[str, str]:
 def good_root(tmp_path_factory):
     """A nested folder with good files only."""
     root = tmp_path_factory.mktemp("good")
-    _write_good(root)
+    write_good_files(root)
     return root
 
 
@@ -95,7 +96,7 @@ def good_root(tmp_path_factory):
 def mixed(tmp_path_factory):
     """A nested folder with good and bad files; `.root`, and `.reasons` of the bad ones by relative path."""
     root = tmp_path_factory.mktemp("mixed")
-    reasons = _write_bad(root / "bad", _write_good(root))
+    reasons = write_bad_files(root / "bad", write_good_files(root))
     return SimpleNamespace(root=root, reasons={f"bad/{name}": reason for name, reason in reasons.items()})
 
 

@@ -121,6 +121,14 @@ def test_loaders_leave_the_global_generators_alone(make_module, good_root, tmp_p
     assert torch.rand(1) == expected
 
 
+def test_demo_segments_have_their_own_length(make_module, good_root, tmp_path):
+    module = make_module(good_root, tmp_path)
+    module.setup()
+    demos = module.demo_segments(2, seconds=1.5)
+    assert [demo.shape for demo in demos] == [(2, 24000)] * len(demos)
+    assert 1 <= len(demos) <= 2
+
+
 def test_steps_per_epoch(make_module, good_root, tmp_path):
     module = make_module(good_root, tmp_path)
     module.setup()

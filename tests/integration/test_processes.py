@@ -31,8 +31,16 @@ def test_a_killed_rank_ends_the_run_and_is_named(tmp_path, cache_dir):
         "EULER_CACHE": str(cache_dir),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, "trainer.num_processes=2", "trainer.trainer.max_steps=100000"]
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *TINY,
+        "trainer.num_processes=2",
+        "trainer.trainer.max_steps=100000",
+    ]
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         deadline = time.monotonic() + 180
         while not any(path.stat().st_size > 300 for path in tmp_path.rglob("metrics.csv")):

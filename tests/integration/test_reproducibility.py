@@ -45,6 +45,12 @@ def test_two_processes_equal_one_in_float64(train):
         with (run.directory / "metrics.csv").open() as file:
             return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
+    digests = [
+        next(line.split()[-1] for line in log.read_text().splitlines() if "weights sha256" in line)
+        for log in sorted((two.directory / "logs").iterdir())
+    ]
+    assert len(digests) == 2 and len(set(digests)) == 1, "both ranks hold the same weights"
+
     # the same audio in the same order gives the same losses, KL with its noise included
     for name in ("train/loss", "train/bottleneck/kl", "val/sisdr"):
         torch.testing.assert_close(

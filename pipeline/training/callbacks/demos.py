@@ -1,7 +1,6 @@
-"""Writes what the model does to a few validation segments, to listen to and to look at."""
+"""Writes what the model does to a few seconds of held-out audio, to listen to and to look at."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,8 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.data.dataset import Batch
-from pipeline.models.autoencoder import AutoencoderOutput
+from pipeline.data.datamodule import AudioDataModule
+from pipeline.models.autoencoder import SpectrogramAutoencoder
 from pipeline.training.loggers import log_audio, log_picture
 from pipeline.training.module import AutoencoderModule
 
@@ -19,62 +18,63 @@ _FLOOR_DB = -80.0
 
 
 class ValidationDemos(pl.Callback):
-    """Write reference and reconstruction as WAV files and a spectrogram picture after each validation.
+    """Reconstruct a few seconds of held-out audio after each validation.
 
-    Files: `media/step-<step>/<segment>-{reference,reconstruction}.wav` and `<segment>-spectrogram.png`.
+    Files: `media/step-<step>/<number>-{reference,reconstruction}.wav` and `<number>-spectrogram.png`.
 
     Args:
         directory: the run's media folder.
-        sample_rate_hz: rate of the segments.
-        num_demos: how many segments of the first validation batch.
+        sample_rate_hz: rate of the audio.
+        num_demos: how many pieces of audio.
+        seconds: length of each.
     """
 
-    def __init__(self, directory: Path, sample_rate_hz: int, num_demos: int) -> None:
+    def __init__(self, directory: Path, sample_rate_hz: int, num_demos: int, seconds: float) -> None:
         self._directory = directory
         self._sample_rate_hz = sample_rate_hz
         self._num_demos = num_demos
-        self._segments: list[tuple[Tensor, Tensor]] = []  # (estimate, reference), (C, S) each
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the first segments of the first batch."""
-        if batch_idx == 0 and trainer.is_global_zero and not trainer.sanity_checking:
-            assert isinstance(outputs, AutoencoderOutput)
-            pairs = zip(outputs.waveform, outputs.reference_waveform, strict=True)
-            self._segments = [(estimate, reference) for estimate, reference in pairs][: self._num_demos]
+        self._seconds = seconds
+        self._references: list[Tensor] | None = None  # (C, S) each, read at the first demonstration
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the kept segments."""
+        """Write the demonstrations; the untrained model has none."""
         assert isinstance(pl_module, AutoencoderModule)
+        if trainer.sanity_checking or not trainer.is_global_zero or not self._num_demos:
+            return
+        if self._references is None:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, AudioDataModule)
+            self._references = data.demo_segments(self._num_demos, self._seconds)
         folder = self._directory / f"step-{trainer.global_step:08d}"
-        for number, (estimate, reference) in enumerate(self._segments):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, waveform in (("reference", reference), ("reconstruction", estimate)):
-                samples = waveform.float().cpu().numpy().T  # (S, C)
-                soundfile.write(
-                    folder / f"{number}-{name}.wav", samples, self._sample_rate_hz, subtype="FLOAT"
-                )
-                log_audio(
-                    trainer.loggers,
-                    f"demo/{number}-{name}",
-                    samples,
-                    self._sample_rate_hz,
-                    trainer.global_step,
-                )
-            spectra = [
-                pl_module.autoencoder.stft(waveform[None])[0, 0].cpu() for waveform in (reference, estimate)
-            ]
-            picture = folder / f"{number}-spectrogram.png"
-            draw_comparison(spectra[0], spectra[1], self._sample_rate_hz, picture)
-            log_picture(trainer.loggers, f"demo/{number}-spectrogram", picture, trainer.global_step)
-        self._segments = []
+        folder.mkdir(parents=True, exist_ok=True)
+        autoencoder = pl_module.autoencoder
+        was_training = autoencoder.training
+        autoencoder.eval()
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            for number, reference in enumerate(self._references):
+                waveform = reference[None].to(next(autoencoder.parameters()))
+                self._write(trainer, folder, number, autoencoder, autoencoder(waveform).waveform, waveform)
+        autoencoder.train(was_training)
+
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        folder: Path,
+        number: int,
+        autoencoder: SpectrogramAutoencoder,
+        estimate: Tensor,
+        reference: Tensor,
+    ) -> None:
+        """Write one demonstration; both waveforms are (1, C, S)."""
+        step, rate = trainer.global_step, self._sample_rate_hz
+        for name, waveform in (("reference", reference), ("reconstruction", estimate)):
+            samples = waveform[0].float().cpu().numpy().T  # (S, C)
+            soundfile.write(folder / f"{number}-{name}.wav", samples, rate, subtype="FLOAT")
+            log_audio(trainer.loggers, f"demo/{number}-{name}", samples, rate, step)
+        picture = folder / f"{number}-spectrogram.png"
+        spectra = [autoencoder.stft(waveform)[0, 0].cpu() for waveform in (reference, estimate)]
+        draw_comparison(spectra[0], spectra[1], rate, picture)
+        log_picture(trainer.loggers, f"demo/{number}-spectrogram", picture, step)
 
 
 def draw_comparison(reference: Tensor, estimate: Tensor, sample_rate_hz: int, path: Path) -> None:

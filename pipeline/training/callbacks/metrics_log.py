@@ -40,12 +40,7 @@ class MetricsLog(pl.Callback):
         """Log once per optimiser step that is due; with accumulation the step's last batch speaks for it."""
         assert isinstance(pl_module, AutoencoderModule)
         step = trainer.global_step
-        if (
-            step == self._logged_step
-            or step == 0
-            or step % self._every_n_steps
-            or self._grad_norm is None
-        ):
+        if step == self._logged_step or step == 0 or step % self._every_n_steps or self._grad_norm is None:
             return
         self._logged_step = step
         report = pl_module.report
