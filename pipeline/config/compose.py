@@ -15,6 +15,7 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipeline.config.registry import suggest
 from pipeline.config.schema import Config, parse
@@ -22,6 +23,7 @@ from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 _PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+_ONE_VALUE = ("trainer.trainer.max_time", "trainer.trainer.val_check_interval")  # {hours: 1} is one duration
 _NO_BLOCK = re.compile(r"node `([\w.]+)` is not a container")  # said by OmegaConf
 _NO_FILE_NAME = re.compile(
     r"(null|true|false|[-+.\d]*|\{.*)", re.IGNORECASE
@@ -118,7 +120,7 @@ def _given_keys(overrides: Iterable[str]) -> Iterator[str]:
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and key not in _ONE_VALUE:
         for name, inner in value.items():
             yield from _leaves(f"{key}.{name}", inner)
     else:
@@ -214,10 +216,19 @@ def read(path: Path) -> Config:
     """Read a tree written by `dump`.
 
     Raises:
-        ConfigError: the file is missing or does not fit this version's schema.
+        ConfigError: the file is missing, damaged, or does not fit this version's schema.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run directory holds the config.yaml of its run")
-    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    assert isinstance(tree, dict)
-    return parse({str(key): value for key, value in tree.items()})
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as a configuration ({' '.join(str(error).split())})"
+        ) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: holds a list, not the configuration of a run")
+    try:
+        return parse({str(key): value for key, value in tree.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -23,7 +23,7 @@ _PREROLL_FRAMES = {"MPEG_LAYER_III": 16384, "VORBIS": 16384}
 # near the end are decoded from before the longest page that encoders write, 255 packets of 1024 frames.
 _VORBIS_TAIL_FRAMES = 255 * 1024
 # Vorbis and Opus files order their channels L C R ..., everything else as WAV does, L R C LFE ...
-_VORBIS_TO_WAV_ORDER = {
+VORBIS_TO_WAV_ORDER = {
     3: (0, 2, 1),
     5: (0, 2, 1, 3, 4),
     6: (0, 2, 1, 5, 3, 4),
@@ -126,7 +126,7 @@ def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
         raise UnreadableAudioError(
             str(path), f"NaN or infinite samples between frames {start} and {start + num_frames}"
         )
-    order = _VORBIS_TO_WAV_ORDER.get(frames.shape[1]) if codec in ("VORBIS", "OPUS") else None
+    order = VORBIS_TO_WAV_ORDER.get(frames.shape[1]) if codec in ("VORBIS", "OPUS") else None
     return np.ascontiguousarray(frames.T if order is None else frames.T[list(order)])
 
 

@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
-    sys.stdout.write(f"{options.output}: {_describe(result)}; model {checkpoint} on {codec.device}\n")
+    _say(f"{options.output}: {_describe(result)}; model {checkpoint} on {codec.device}")
     if result.num_clipped:
-        sys.stdout.write(
-            f"{result.num_clipped} samples beyond full scale were clipped (peak {result.peak:.3f}); .wav keeps them\n"
+        _say(
+            f"{result.num_clipped} samples beyond full scale were clipped (peak {result.peak:.3f}); .wav keeps them"
         )
     return 0
 
@@ -70,6 +70,12 @@ def _describe(result: Reconstruction) -> str:
     info = result.info
     duration_s = info.num_frames / info.sample_rate_hz
     return f"{duration_s:.2f} s, {info.sample_rate_hz} Hz, {info.channels} channel(s)"
+
+
+def _say(line: str) -> None:
+    """Write a line; file names may hold what the terminal cannot show."""
+    encoding = sys.stdout.encoding
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _show_progress(fraction: float) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from pipeline.config.registry import suggest
-from pipeline.data.audio_io import _VORBIS_TO_WAV_ORDER, AudioInfo, probe
+from pipeline.data.audio_io import VORBIS_TO_WAV_ORDER, AudioInfo, probe
 from pipeline.data.bad_files import UnreadableAudioError
 from pipeline.data.decoder_noise import filtered_stderr
 from pipeline.errors import DataError
@@ -77,10 +78,7 @@ def read_blocks(path: Path, info: AudioInfo) -> Iterator[Waveform]:
         while at < info.num_frames:
             wanted = min(_BLOCK_FRAMES, info.num_frames - at)
             with _quiet(path):
-                try:
-                    frames = file.read(wanted, dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError:
-                    frames = np.empty((0, info.channels), dtype=np.float32)
+                frames = _read(file, wanted)
             if len(frames) == 0:
                 raise UnreadableAudioError(
                     str(path), f"truncated or damaged: only {at} of {info.num_frames} frames decode"
@@ -91,6 +89,14 @@ def read_blocks(path: Path, info: AudioInfo) -> Iterator[Waveform]:
                 )
             at += len(frames)
             yield np.ascontiguousarray(frames.T[order])
+
+
+def _read(file: soundfile.SoundFile, num_frames: int) -> NDArray[np.float32]:
+    """(frames, C): as many of `num_frames` as decode, none at a damaged place."""
+    try:
+        return file.read(num_frames, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        return np.empty((0, file.channels), dtype=np.float32)
 
 
 class AudioSink:
@@ -137,7 +143,9 @@ def audio_sink(path: Path, info: AudioInfo) -> Iterator[AudioSink]:
             yield AudioSink(file)
         _put_in_place(temporary, path)
     except soundfile.LibsndfileError as error:
-        raise DataError(f"{path}: cannot be written ({error.error_string.rstrip('.')})") from None
+        raise DataError(
+            f"{path}: cannot be written to the end ({error.error_string.rstrip('.')}); free space there"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -196,7 +204,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 def _channel_order(codec: str, channels: int) -> list[int]:
     """Place of each channel in WAV order among a file's own channels."""
-    order = _VORBIS_TO_WAV_ORDER.get(channels) if codec in ("VORBIS", "OPUS") else None
+    order = VORBIS_TO_WAV_ORDER.get(channels) if codec in ("VORBIS", "OPUS") else None
     return list(range(channels) if order is None else order)
 
 

@@ -38,7 +38,7 @@ def reconstruct_file(
 
     The audio streams through in blocks: it is converted to the model's rate, reconstructed in chunks, and converted
     back. Channels that differ from the model's are handled as `pipeline.inference.channels` says. The target is in the
-    format of its extension and replaces a file of this name; lossless formats hold exactly the input's length.
+    format of its extension and replaces a file of this name.
 
     Args:
         codec: the model.

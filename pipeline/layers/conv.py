@@ -49,6 +49,7 @@ class Convolution(nn.Module):
         transposed: Whether the weight is laid out (I, O, ...) instead of (O, I, ...).
         style: What the network's convolutions share.
         bias: Whether to add a learned bias.
+        gain: Standard deviation of the initial output for white input of standard deviation 1.
     """
 
     weight: Tensor
@@ -64,6 +65,7 @@ class Convolution(nn.Module):
         transposed: bool,
         style: ConvStyle,
         bias: bool,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -73,21 +75,25 @@ class Convolution(nn.Module):
         channels = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         self.weight = nn.Parameter(torch.empty(*parts, *channels, *kernel_size))
         self.bias = nn.Parameter(torch.empty(*parts, out_channels)) if bias else None
-        self._reset_parameters()
+        self._reset_parameters(gain)
         if style.norm == "weight_norm":
             weight_norm(self, "weight", dim=len(parts) + int(transposed))
         grouped = style.norm == "group_norm"
         self.norm = build_group_norm(out_channels, style.complex_valued) if grouped else None
 
-    def _reset_parameters(self) -> None:
-        """Uniform in +-1/sqrt(fan-in), with the fan-in counted in real products per real output."""
+    def _reset_parameters(self, gain: float) -> None:
+        """Uniform weights that keep the variance of white input (times gain^2), and no bias.
+
+        Deep networks stay on a plateau for thousands of steps where each convolution takes variance away.
+        Source: LeCun et al., Efficient BackProp, 1998, section 4.6; the fan-in counts real products per real output.
+        """
         fan_in = self.in_channels * math.prod(self.kernel_size) * (2 if self.style.complex_valued else 1)
         if self.transposed:
             fan_in //= math.prod(self.stride)  # an output element meets only every stride-th tap
-        bound = 1 / math.sqrt(fan_in)
+        bound = gain * math.sqrt(3 / fan_in)
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
+            nn.init.zeros_(self.bias)
 
     def real_weight(self) -> Tensor:
         """The weight of the equivalent real convolution, (O, I, ...) or (I, O, ...) in real channels."""
@@ -128,10 +134,10 @@ class _PaddedConvolution(Convolution):
         *,
         style: ConvStyle,
         bias: bool,
+        gain: float = 1.0,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, dilation, transposed=False, style=style, bias=bias
-        )
+        sizes = (in_channels, out_channels, kernel_size, stride, dilation)
+        super().__init__(*sizes, transposed=False, style=style, bias=bias, gain=gain)
         totals = [(k - 1) * d + 1 - s for k, d, s in zip(kernel_size, dilation, stride, strict=True)]
         assert min(totals) >= 0, f"kernel {kernel_size} is shorter than stride {stride}"
         amounts = [(total - total // 2, total // 2) for total in totals]
@@ -181,6 +187,7 @@ class Conv2d(_PaddedConvolution):
         dilation: Distance between taps (frequency, time).
         style: What the network's convolutions share.
         bias: Whether to add a learned bias.
+        gain: Standard deviation of the initial output for white input of standard deviation 1.
     """
 
     def __init__(
@@ -193,8 +200,10 @@ class Conv2d(_PaddedConvolution):
         *,
         style: ConvStyle,
         bias: bool = True,
+        gain: float = 1.0,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, style=style, bias=bias)
+        sizes = (in_channels, out_channels, kernel_size, stride, dilation)
+        super().__init__(*sizes, style=style, bias=bias, gain=gain)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, channels in, F, T) to (B, channels out, F // stride, T // stride)."""

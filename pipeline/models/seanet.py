@@ -21,6 +21,9 @@ from pipeline.layers.receptive_field import receptive_field
 from pipeline.layers.residual import residual_stack
 from pipeline.models.geometry import check_seanet, frequency_path, time_stride
 
+# The decoder starts near silence: most bins of audio are, and errors there would hide the signal's gradient.
+_QUIET_START = 0.1
+
 
 class SEANetEncoder(nn.Module):
     """Stacked spectrograms (B, 2C, F, T) to latents (B, D, L) with L = T / time_stride.
@@ -200,7 +203,8 @@ class SEANetDecoder(nn.Module):
         layers.append(build_activation(activation, complex_valued, channels))
         last_channels = out_channels if complex_valued else 2 * out_channels
         kernel = (last_kernel_size, last_kernel_size)
-        layers.append(Conv2d(channels, last_channels, kernel, style=_without_group_norm(style)))
+        last_style = _without_group_norm(style)
+        layers.append(Conv2d(channels, last_channels, kernel, style=last_style, gain=_QUIET_START))
         self.levels = nn.Sequential(*layers)
 
     @property

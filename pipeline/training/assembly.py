@@ -27,7 +27,8 @@ from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.metrics_log import MetricsLog
 from pipeline.training.callbacks.progress import Progress
-from pipeline.training.checkpoint import LAST, AtomicCheckpointIO, load_weights, read
+from pipeline.training.checkpoint import LAST, load_weights, read
+from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.curves import draw_curves
 from pipeline.training.loggers import build_loggers
 from pipeline.training.module import AutoencoderModule

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.errors import CheckpointError
 
@@ -125,23 +124,3 @@ def weights_digest(autoencoder: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's way to the functions above."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write atomically."""
-        write_atomically(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Load verified plain data."""
-        return read(Path(path), map_location or "cpu")
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint file."""
-        Path(path).unlink(missing_ok=True)

@@ -86,7 +86,7 @@ def test_given_keys():
         "trainer.optimizer.type",
         "trainer.optimizer.config.lr",
         "trainer.optimizer.config.momentum",
-        "trainer.trainer.max_time.hours",
+        "trainer.trainer.max_time",
         "trainer.loss_config.time.l1",
         "trainer.loss_config.bottleneck",
     }
@@ -190,6 +190,22 @@ def test_a_tree_is_read_as_it_was_written(tmp_path):
 
 def test_reading_nothing(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.yaml: no such file"):
+        read(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("data: [", "cannot be read as a configuration"),
+        ("- data", "holds a list"),
+        ("just words", "data: required and not given"),
+        ("", "data: required and not given"),
+        ("data: ${nowhere}", "cannot be read as a configuration .*nowhere"),
+    ],
+)
+def test_reading_what_is_damaged(text, reason, tmp_path):
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {reason}"):
         read(tmp_path / "config.yaml")
 
 

@@ -33,7 +33,11 @@ def test_trains_and_names_each_bad_file_once(train, folder):
 
 @pytest.mark.parametrize(
     ("files", "sentence"),
-    [({}, "data.root"), ({"notes.txt": b"hello"}, "data.root"), ({"a.wav": b"", "b.flac": b"no"}, "data.root")],
+    [
+        ({}, "data.root"),
+        ({"notes.txt": b"hello"}, "data.root"),
+        ({"a.wav": b"", "b.flac": b"no"}, "data.root"),
+    ],
 )
 def test_nothing_usable_is_one_clear_sentence(train, tmp_path, files, sentence):
     root = tmp_path / "audio"
@@ -56,7 +60,9 @@ def test_a_file_that_turns_bad_while_training_is_named_and_replaced(train, tmp_p
         if number == 0:
             samples[44100 * 1 : 44100 * 4] = np.nan
         soundfile.write(root / f"{number}.wav", samples, 44100, subtype="FLOAT")
-    run = train("data=folder", f"data.root={root}", *TINY, "trainer.trainer.max_steps=30", "data.eval_fraction=0.01")
+    run = train(
+        "data=folder", f"data.root={root}", *TINY, "trainer.trainer.max_steps=30", "data.eval_fraction=0.01"
+    )
     assert run.code == 0, run.output
     named = [line for line in run.output.splitlines() if "0.wav" in line]
     assert len(named) == 1, run.output

@@ -177,4 +177,4 @@ def test_initial_gain_does_not_depend_on_the_kind(style):
         Conv2d(64, 64, (3, 3), style=style, bias=False),
         ConvTranspose2d(64, 64, (4, 2), style=style, bias=False),
     ):
-        assert layer(features).var().item() == pytest.approx(1 / 3, rel=0.1)
+        assert layer(features).var().item() == pytest.approx(1.0, rel=0.1)
