@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from pipeline.config.compose import collect, open_overrides
-from pipeline.launch.job import refuse_silent_local_run, start
+from pipeline.launch.job import prepare_jobs, refuse_misleading_arguments, start
 from pipeline.launch.report import plain_errors
 
 
@@ -19,6 +19,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     with plain_errors():
-        refuse_silent_local_run(sys.argv[1:])
+        refuse_misleading_arguments(sys.argv[1:])
+        prepare_jobs()
         sys.argv[1:] = open_overrides(sys.argv[1:])
         main()

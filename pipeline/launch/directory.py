@@ -89,7 +89,7 @@ def create(config: Config, composition: Composition) -> Config:
     run = RunDirectory.of(config)
     _claim_checkpoints(config, run)
     hydra_dir = path / ".hydra"
-    hydra_dir.mkdir()
+    hydra_dir.mkdir(exist_ok=True)  # a run that was killed before its config.yaml leaves one
     (hydra_dir / "overrides.yaml").write_text(
         OmegaConf.to_yaml(list(composition.overrides)), encoding="utf-8"
     )
@@ -113,9 +113,14 @@ def _fresh_directory(config: Config, composition: Composition) -> Path:
                 f"run.dir={path}: this directory already holds a run; run.resume={path} continues it, "
                 "leaving run.dir out starts a fresh one"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"run.dir={path}: cannot be made ({error.strerror}); choose another folder"
+            ) from None
         return path
-    root = Path(os.environ.get("EULER_RUNS", "runs")).expanduser().absolute() / config.run.name
+    root = Path(os.environ.get("EULER_RUNS") or "runs").expanduser().absolute() / config.run.name
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in count(1):
         path = root / (stamp if attempt == 1 else f"{stamp}_{attempt}")

@@ -1,7 +1,6 @@
 """One job: from what Hydra composed to a finished run."""
 
-import logging
-import re
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,27 +8,25 @@ from pathlib import Path
 
 from pipeline.config import compose
 from pipeline.config.compose import Composition
-from pipeline.config.schema import Config
-from pipeline.errors import ConfigError, LaunchError
-from pipeline.launch import directory, preflight
+from pipeline.errors import LaunchError
+from pipeline.launch import directory, preflight, resume
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.processes import run_ranks
 from pipeline.launch.provenance import write_provenance
 from pipeline.launch.run import train
 
-_log = logging.getLogger(__name__)
-
-# What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
-_CHANGEABLE = re.compile(
-    r"^(run\.resume|trainer\.(num_gpus|num_processes|num_nodes|strategy|logger|wandb\..*)|data\.\w+_dataloader\."
-    r"(num_workers|prefetch_factor|persistent_workers|pin_memory)|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|"
-    r"save_\w+|profile|profiler_dir|enable_\w+))$"
-)
+_ROOT = Path(__file__).resolve().parents[2]
 
 
-def refuse_silent_local_run(arguments: Sequence[str]) -> None:
-    """Refuse a cluster launcher without `-m`: Hydra would train on this machine and say nothing.
+def prepare_jobs() -> None:
+    """Make this project importable in jobs that are launched from another working directory."""
+    paths = [str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would accept without effect: a launcher without `-m` (it would train here), `hydra.run.dir`.
 
     Raises:
         LaunchError: with the corrected command.
@@ -39,6 +36,11 @@ def refuse_silent_local_run(arguments: Sequence[str]) -> None:
     if launcher and not multirun and not launcher[-1].endswith("=basic"):
         corrected = shlex.join(["python", "train.py", "-m", *arguments])
         raise LaunchError(f"{launcher[-1]} submits jobs only with -m; did you mean: {corrected}")
+    for argument in arguments:
+        if argument.lstrip("+").startswith("hydra.run.dir="):
+            raise LaunchError(
+                f"{argument} has no effect here; valid: run.dir=DIR, or EULER_RUNS for the root of all runs"
+            )
 
 
 def start(composition: Composition) -> None:
@@ -48,38 +50,17 @@ def start(composition: Composition) -> None:
         PipelineError: anything that the user can mend.
     """
     configure_logging()
-    config = compose.settle(composition)
+    config, changes = compose.settle(composition), None
     if config.run.resume is not None:
-        config = _resumed(config, composition)
+        config, changes = resume.change(Path(config.run.resume), config, composition.given)
     checked = preflight.check(config, composition.given)
-    if config.run.resume is None:
+    if changes is None:
         checked = replace(checked, config=directory.create(checked.config, composition))
         write_provenance(checked.config, composition.overrides)
     run = RunDirectory.of(checked.config)
     with run.locked():
+        resume.remember(run.path, changes or {})
         if checked.resources.world_size > 1:
             run_ranks(run.path, checked.resources)
         else:
             train(checked)
-
-
-def _resumed(config: Config, composition: Composition) -> Config:
-    """Return the configuration of the run to continue, with the allowed changes of the command line."""
-    assert config.run.resume is not None
-    path = Path(config.run.resume)
-    stored = compose.read(path / "config.yaml")
-    tree = stored.model_dump()
-    for key in sorted(composition.given):
-        if not _CHANGEABLE.match(key):
-            raise ConfigError(
-                f"{key}: cannot change in run.resume={path}; a resumed run keeps its model, data, losses and seed. "
-                "Valid: horizon (max_epochs, max_steps), hardware, logging; run.init_from starts a new run"
-            )
-        *parents, leaf = key.split(".")
-        section, source = tree, config.model_dump()
-        for parent in parents:
-            section, source = section[parent], source[parent]
-        if section[leaf] != source[leaf] and key != "run.resume":
-            _log.info("resume: %s was %r, now %r", key, section[leaf], source[leaf])
-        section[leaf] = source[leaf]
-    return compose.parse(tree)

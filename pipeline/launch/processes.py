@@ -12,7 +12,6 @@ from pathlib import Path
 from pipeline.errors import LaunchError
 from pipeline.launch.resources import Resources
 
-_ROOT = Path(__file__).resolve().parents[2]
 _GRACE_S = 10.0
 _POLL_S = 0.2
 
@@ -28,7 +27,6 @@ def run_ranks(run_dir: Path, resources: Resources) -> None:
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(resources.world_size),
         "NODE_RANK": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
     }
     if not resources.use_gpu:
         threads = max(1, len(os.sched_getaffinity(0)) // resources.processes_per_node)

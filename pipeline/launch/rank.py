@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-from pipeline.config import compose
-from pipeline.launch import preflight
+from pipeline.launch import preflight, resume
 from pipeline.launch.report import plain_errors
 from pipeline.launch.run import train
 
 if __name__ == "__main__":
     with plain_errors():
-        train(preflight.check(compose.read(Path(sys.argv[1]) / "config.yaml"), frozenset()))
+        train(preflight.check(resume.load(Path(sys.argv[1])), frozenset()))

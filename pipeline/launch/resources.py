@@ -42,15 +42,15 @@ def plan(config: Config) -> Resources:
         ConfigError: more GPUs asked for than there are, contradicting counts, or a global batch that does not divide.
     """
     trainer = config.trainer
+    if trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={trainer.num_nodes}: several nodes need a cluster launcher; valid here: 1"
+        )
     num_gpus = _num_gpus(trainer.num_gpus)
     if num_gpus and trainer.num_processes > 1:
         raise ConfigError(
             f"trainer.num_processes={trainer.num_processes} counts processes on the CPU and contradicts "
             f"trainer.num_gpus={trainer.num_gpus}; valid: trainer.num_gpus=0, or trainer.num_processes=1"
-        )
-    if trainer.num_nodes > 1:
-        raise ConfigError(
-            f"trainer.num_nodes={trainer.num_nodes}: several nodes need a cluster launcher; valid here: 1"
         )
     processes = num_gpus or trainer.num_processes
     accumulate = trainer.trainer.accumulate_grad_batches

@@ -35,6 +35,7 @@ def train(checked: Preflight) -> None:
     start = assembly.find_start(run.checkpoints, config.run.init_from, module)
     data = assembly.build_data(config, resources.batch_size)
     data.setup("fit")
+    assembly.check_intervals(config, data, resources.batch_size * resources.world_size)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
     for note in (*checked.notes, *start.notes):
         _log.info("note: %s", note)

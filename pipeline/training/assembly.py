@@ -16,6 +16,7 @@ from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 
 from pipeline.config.schema import Config
 from pipeline.data.datamodule import AudioDataModule
+from pipeline.errors import ConfigError
 from pipeline.evaluation import HIGHER_IS_BETTER
 from pipeline.evaluation.metrics import build_metrics
 from pipeline.losses.composite import build_losses
@@ -240,6 +241,28 @@ def _build_profiler(profile: bool, directory: Path) -> Profiler | None:
         return None
     directory.mkdir(parents=True, exist_ok=True)
     return PyTorchProfiler(dirpath=directory, filename="profile", row_limit=40)
+
+
+def check_intervals(config: Config, data: AudioDataModule, global_batch: int) -> None:
+    """Refuse intervals that do not fit the epoch, whose length is known once the audio is.
+
+    Raises:
+        ConfigError: validation would be due after the epoch's end.
+    """
+    settings, batches = config.trainer.trainer, data.steps_per_epoch(global_batch)
+    limit = settings.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * (limit or 1.0)))
+    interval = settings.val_check_interval
+    if isinstance(interval, int) and interval > batches and settings.check_val_every_n_epoch is not None:
+        raise ConfigError(
+            f"trainer.trainer.val_check_interval={interval}: an epoch has {batches} batches; valid: 1 to {batches}, a "
+            "share like 0.5, or trainer.trainer.check_val_every_n_epoch=null to count over epochs"
+        )
+    if 0 < settings.overfit_batches * batches < 1 and isinstance(settings.overfit_batches, float):
+        raise ConfigError(
+            f"trainer.trainer.overfit_batches={settings.overfit_batches}: less than one of the epoch's {batches} "
+            "batches; valid: a number of batches"
+        )
 
 
 def validate_end(trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule) -> None:

@@ -3,12 +3,13 @@
 import csv
 import fcntl
 import json
+import shutil
 
 import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from tests.integration.runs import TINY
+from tests.integration.runs import TINY, weights_digest
 
 
 def test_a_run_leaves_its_records(train):
@@ -77,8 +78,19 @@ def test_resuming_starts_from_the_runs_own_config(train):
     with (first.directory / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert steps == [1, 2, 3, 4, 5]
+    plain = train(f"run.resume={first.directory}")
+    assert plain.code == 0 and "at step 5" in plain.output, "the longer horizon is remembered"
     refused = train(f"run.resume={first.directory}", "trainer.seed=6")
     assert refused.code == 1 and "trainer.seed: cannot change" in refused.output
+
+
+def test_a_copied_run_goes_on_in_its_own_directory(train, tmp_path):
+    first = train(*TINY)
+    before = first.weights
+    copy = shutil.copytree(first.directory, tmp_path / "copy" / "run")
+    again = train(f"run.resume={copy}", "trainer.trainer.max_steps=4")
+    assert again.code == 0, again.output
+    assert first.weights == before and weights_digest(copy / "checkpoints" / "last.ckpt") != before
 
 
 def test_a_new_run_may_start_from_weights(train):
