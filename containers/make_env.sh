@@ -26,7 +26,7 @@ fi
 echo "make env: building .venv (a few minutes)"
 rm -rf $venv
 "$python" -m venv $venv || { echo "make env: the venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
-DS_BUILD_OPS=0 $venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+DS_BUILD_OPS=0 $venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \
   --requirement containers/requirements.in --constraint containers/constraints.txt
 
 # torchaudio's wheel carries an extension for CUDA that cannot load beside a CPU torch; without the file torchaudio

@@ -11,8 +11,8 @@ SHORT = (*TINY, "trainer.trainer.max_steps=6", "trainer.loss_config.bottleneck.w
 
 
 @pytest.mark.parametrize("model", ["SEANet_complex_small", "SEANet_real_small"])
-def test_two_runs_are_equal_with_and_without_workers(train, model):
-    first = train(*SHORT, f"model={model}", name="a")
+def test_two_runs_are_equal_with_and_without_workers(train, train_from_scratch, model):
+    first = train_from_scratch(*SHORT, f"model={model}", name="a")
     second = train(*SHORT, f"model={model}", "data.train_dataloader.num_workers=2", name="b")
     assert first.code == second.code == 0, first.output + second.output
     assert first.weights == second.weights
