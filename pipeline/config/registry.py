@@ -56,8 +56,9 @@ class _AnnotationNames(dict[str, Any]):
 def suggest(name: object, choices: Iterable[str]) -> str:
     """Return the valid choices as text, led by the closest one: `did you mean 'a'? Valid: a, b`."""
     names = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    by_lower = {choice.lower(): choice for choice in names}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     return f"{hint}Valid: {', '.join(names) if names else '(none)'}"
 
 

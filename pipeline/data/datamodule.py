@@ -120,6 +120,11 @@ class AudioDataModule(pl.LightningDataModule):
         """Batches per epoch for a number of samples per batch over all ranks."""
         return max(1, (self._data.train_dataset.segments_per_epoch or len(self._train)) // global_batch)
 
+    def batches_per_epoch(self, global_batch: int) -> int:
+        """Batches of an epoch, the limit on them included."""
+        batches = self.steps_per_epoch(global_batch)
+        return min(batches, self._limit_batches(global_batch) or batches)
+
     def record_bad(self, batch: Batch) -> None:
         """Names the files of a batch that could not be read and are new; call it for every batch.
 

@@ -1,5 +1,6 @@
 """One job: from what Hydra composed to a finished run."""
 
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from pipeline.config import compose
 from pipeline.config.compose import Composition
+from pipeline.config.schema import Config
+from pipeline.data.bad_files import BadFileLedger
+from pipeline.data.corpus import prepare_corpus
 from pipeline.errors import LaunchError
 from pipeline.launch import directory, preflight, resume
 from pipeline.launch.directory import RunDirectory
@@ -16,6 +20,7 @@ from pipeline.launch.processes import run_ranks
 from pipeline.launch.provenance import write_provenance
 from pipeline.launch.run import train
 
+_log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,6 +60,7 @@ def start(composition: Composition) -> None:
         config, changes = resume.change(Path(config.run.resume), config, composition.given)
     checked = preflight.check(config, composition.given)
     if changes is None:
+        _check_audio(checked.config)
         checked = replace(checked, config=directory.create(checked.config, composition))
         write_provenance(checked.config, composition.overrides)
     run = RunDirectory.of(checked.config)
@@ -64,3 +70,15 @@ def start(composition: Composition) -> None:
             run_ranks(run.path, checked.resources)
         else:
             train(checked)
+
+
+def _check_audio(config: Config) -> None:
+    """Prepare the audio before a run directory exists: one that cannot train leaves nothing behind.
+
+    Raises:
+        DataError: nothing usable, or too many bad files.
+    """
+    cache_dir = Path(config.data.cache_dir)
+    corpus = prepare_corpus(config.data, cache_dir=cache_dir, report=_log.info)
+    silent = BadFileLedger(corpus.num_files, config.data.max_bad_fraction, report=lambda line: None)
+    silent.record(corpus.bad_files)

@@ -13,16 +13,14 @@ _KNOWN_WARNINGS = (
 )
 
 
-class _Stdout(logging.StreamHandler):
-    """Writes to whatever sys.stdout is at the moment, so that lines appear above a progress bar, not in it."""
+class _Console(logging.Handler):
+    """Writes to whatever sys.stdout (errors: sys.stderr) is at the moment: above a progress bar, not in it."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self):  # type: ignore[no-untyped-def]  # the base class types it as an attribute
-        """The current standard output."""
-        return sys.stdout
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        stream.write(self.format(record) + "\n")
+        stream.flush()
 
 
 def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
@@ -33,7 +31,9 @@ def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
         log_file: file to append to, with times.
     """
     # Lightning's advertisements and its echo of settings that our banner shows
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    lightning = logging.getLogger("pytorch_lightning")
+    lightning.setLevel(logging.WARNING)
+    lightning.propagate = False
     logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.INFO)
     for text in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
@@ -41,10 +41,11 @@ def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(logging.INFO)
-    console = _Stdout()
+    console = _Console()
     console.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"[rank {rank}] %(message)s"))
     console.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.addHandler(console)
+    lightning.handlers = [console]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(log_file, encoding="utf-8")

@@ -188,9 +188,9 @@ def _check_places(config: Config, given: frozenset[str]) -> None:
             )
     start = config.run.init_from
     # A run that goes on has its own checkpoint: the one that it once began with may be gone.
-    if start is not None and "run.init_from" in given and not Path(start).is_file():
+    if start is not None and "run.init_from" in given and not Path(start).exists():
         raise ConfigError(
-            f"run.init_from={start}: no such checkpoint; valid: a file like RUN/checkpoints/best.ckpt"
+            f"run.init_from={start}: no such checkpoint; valid: a run directory, or a file in RUN/checkpoints"
         )
 
 

@@ -27,7 +27,7 @@ def write_provenance(config: Config, overrides: Sequence[str]) -> None:
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [sys.executable, *sys.argv],
+        "command": list(sys.orig_argv),
         "overrides": list(overrides),
         "directory": os.getcwd(),
         "seed": config.trainer.seed,

@@ -1,8 +1,11 @@
 """How a run speaks to a person: errors in one sentence, a banner at the start, a table at the end."""
 
+import logging
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +15,11 @@ from pipeline.config.schema import Config
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import PipelineError
 from pipeline.launch.directory import RunDirectory
+from pipeline.launch.logs import configure_logging
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.resources import Resources
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -22,17 +28,18 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except PipelineError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        if not logging.getLogger("pipeline").handlers:  # nothing of a run has begun
+            configure_logging()
+        _log.error("%s: %s", type(error).__name__, error)
         sys.exit(1)
 
 
 def render(table: Table) -> str:
-    """Return a table as text of at most 100 columns."""
-    console = Console(width=100, no_color=True)
+    """Return a table as text of at most 120 columns."""
+    console = Console(width=120, no_color=True)
     with console.capture() as capture:
         console.print(table)
-    return capture.get().rstrip()
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
 def banner(facts: Mapping[str, str | Sequence[str]]) -> str:
@@ -61,12 +68,16 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
     samples = config.data.segment_samples * config.data.channels
     rate = config.data.sample_rate_hz
     train, evaluation = data.train_manifest, data.eval_manifest
-    micro_steps = data.steps_per_epoch(planned.batch_size * planned.world_size)
+    micro_steps = data.batches_per_epoch(planned.batch_size * planned.world_size)
+    trainer = config.trainer
+    horizon = {name: getattr(trainer.trainer, name) for name in ("max_epochs", "max_steps", "max_time")}
+    schedule = f"{trainer.scheduler.type} {_arguments(trainer.scheduler.config)}"
+    schedule = schedule if trainer.scheduler.enabled else "no schedule"
     return {
         "run": f"{config.run.name}, seed {config.trainer.seed}, {config.trainer.precision}",
         "data": [
-            f"{train.hours:.2f} h in {len(train.entries)} files for training, "
-            f"{evaluation.hours:.2f} h in {len(evaluation.entries)} files held out, "
+            f"{_duration(train.hours)} in {len(train.entries)} files for training, "
+            f"{_duration(evaluation.hours)} in {len(evaluation.entries)} files held out, "
             f"{len(data.bad_files)} bad files left out",
             f"segments of {config.data.segment_samples / rate:.2f} s, {rate} Hz, {config.data.channels} channel(s)",
         ],
@@ -75,6 +86,9 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
         f"audio samples per latent value ({samples} to {latent_values} a segment)",
         "batch": f"{planned.effective_batch} = {planned.batch_size} x {planned.world_size} process(es) x "
         f"{planned.accumulate} accumulated; {max(1, micro_steps // planned.accumulate)} steps per epoch",
+        "optimiser": [f"{trainer.optimizer.type} {_arguments(trainer.optimizer.config)}", schedule],
+        "horizon": ", ".join(f"{name} {value}" for name, value in horizon.items() if value not in (None, -1))
+        or "none",
         "device": f"{planned.world_size} x {'GPU' if planned.use_gpu else 'CPU'}, strategy {config.trainer.strategy}",
         "losses": [f"{loss.family}/{loss.name} x {loss.weight:g}" for loss in checked.losses.active]
         + [f"{name} disabled (weight 0)" for name in checked.losses.disabled],
@@ -85,15 +99,33 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
     }
 
 
+def _duration(hours: float) -> str:
+    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
+def _arguments(config: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in config.items() if value is not None)
+
+
 def results(
-    untrained: Mapping[str, float], final: Mapping[str, float], best: tuple[str, float] | None
+    initial: Mapping[str, float],
+    final: Mapping[str, float],
+    best: tuple[str, float] | None,
+    initial_name: str,
 ) -> str:
-    """Return the final table: each validation metric of the untrained and the trained model."""
+    """Return the final table: each validation metric before and after training.
+
+    Args:
+        initial: metrics of the weights that training began with; may be empty.
+        final: metrics at the end.
+        best: the monitored metric and its best value.
+        initial_name: what the initial weights were: `untrained`, `at start`.
+    """
     table = Table(title="validation", title_justify="left")
-    for heading in ("metric", "untrained", "trained"):
+    for heading in ("metric", *([initial_name] if initial else []), "trained"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name, value in final.items():
-        table.add_row(name, f"{untrained[name]:.3f}" if name in untrained else "-", f"{value:.3f}")
+        table.add_row(name, *([f"{initial[name]:.3f}"] if initial else []), f"{value:.3f}")
     text = render(table)
     return f"{text}\nbest {best[0]}: {best[1]:.3f}" if best else text
 
@@ -110,3 +142,8 @@ def out_of_memory_advice(config: Config, resources: Resources, reason: str) -> s
         f"  shorten data.segment_frames (now {segment})"
         + ("" if mixed else f"\n  set trainer.precision=bf16-mixed (now {trainer_settings.precision})")
     )
+
+
+def resume_command(run_dir: Path) -> str:
+    """Return the command that continues a run."""
+    return shlex.join(["python", "train.py", f"run.resume={run_dir}"])

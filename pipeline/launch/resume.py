@@ -59,6 +59,8 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str]) -> tuple[Config,
     Raises:
         ConfigError: a key that would make it another run.
     """
+    if run_dir.suffix == ".ckpt":  # one of the run's checkpoints stands for the run
+        run_dir = run_dir.parent.parent
     config, changes = load(run_dir), _remembered(run_dir)
     tree, source = config.model_dump(), wanted.model_dump()
     for key in sorted(set(given) - {"run.resume"}):

@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.metrics_log import MetricsLog
 from pipeline.training.callbacks.progress import Progress
-from pipeline.training.checkpoint import LAST, load_weights, read
 from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.curves import draw_curves
 from pipeline.training.loggers import build_loggers
@@ -96,37 +94,6 @@ def _build_optimization(
     spec = config.trainer.scheduler.model_dump(include={"type", "config"})
     scheduler = build_scheduler(spec, optimizer, num_steps=num_steps if stepping.interval == "step" else None)
     return {"optimizer": optimizer, "lr_scheduler": stepping.lightning(scheduler)}
-
-
-@dataclass(frozen=True)
-class Start:
-    """What training starts from.
-
-    Attributes:
-        checkpoint: the run's own checkpoint to continue from, or None.
-        step: its optimiser steps, or None.
-        notes: lines to print.
-    """
-
-    checkpoint: Path | None
-    step: int | None
-    notes: tuple[str, ...]
-
-
-def find_start(checkpoints: Path, init_from: str | None, module: AutoencoderModule) -> Start:
-    """Find the run's last checkpoint, or load the weights that a new run begins with.
-
-    Raises:
-        CheckpointError: a checkpoint is damaged or belongs to another model.
-    """
-    last = checkpoints / LAST
-    if last.exists():
-        step = int(read(last)["global_step"])
-        return Start(last, step, (f"continues from {last} at step {step}",))
-    if init_from is not None:
-        load_weights(module.autoencoder, Path(init_from))
-        return Start(None, None, (f"starts from the weights of {init_from}",))
-    return Start(None, None, ())
 
 
 def build_data(config: Config, batch_size: int) -> AudioDataModule:
@@ -232,8 +199,18 @@ def _build_callbacks(config: Config, run_dir: Path, checkpoints: Path) -> list[p
     if settings.enable_model_summary:
         callbacks.append(RichModelSummary(max_depth=2) if on_terminal else ModelSummary(max_depth=2))
     if settings.enable_progress_bar and on_terminal:
-        callbacks.append(RichProgressBar())
+        callbacks.append(_Bar())
     return callbacks
+
+
+class _Bar(RichProgressBar):
+    """Lightning's bar without the version number that loggers report."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return the figures behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 def _build_profiler(profile: bool, directory: Path) -> Profiler | None:
@@ -249,9 +226,7 @@ def check_intervals(config: Config, data: AudioDataModule, global_batch: int) ->
     Raises:
         ConfigError: validation would be due after the epoch's end.
     """
-    settings, batches = config.trainer.trainer, data.steps_per_epoch(global_batch)
-    limit = settings.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * (limit or 1.0)))
+    settings, batches = config.trainer.trainer, data.batches_per_epoch(global_batch)
     interval = settings.val_check_interval
     if isinstance(interval, int) and interval > batches and settings.check_val_every_n_epoch is not None:
         raise ConfigError(

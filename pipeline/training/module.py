@@ -46,7 +46,7 @@ class AutoencoderModule(pl.LightningModule):
         self._inference = inference
         self.report: LossReport | None = None  # of the newest training batch, read by callbacks
         self.validation_metrics: dict[str, float] = {}
-        self.untrained_metrics: dict[str, float] = {}
+        self.initial_metrics: dict[str, float] = {}  # of the weights that training began with
         self.validated_step = -1  # optimiser step that `validation_metrics` belong to
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -66,7 +66,7 @@ class AutoencoderModule(pl.LightningModule):
         self.validation_metrics = {f"val/{name}": float(value) for name, value in values.items()}
         self.metrics.reset()
         if self.trainer.sanity_checking:
-            self.untrained_metrics = self.validation_metrics
+            self.initial_metrics = self.validation_metrics
         self.validated_step = self.trainer.global_step
         for name, value in self.validation_metrics.items():
             self.log(name, value, logger=False, sync_dist=True)  # for schedulers; MetricsLog writes it

@@ -54,7 +54,7 @@ def test_the_banner_says_what_will_happen(train):
     run = train(*TINY, "trainer.loss_config.time.l1={}", "trainer.loss_config.time.weights.l1=0")
     assert run.code == 0, run.output
     for fact in (
-        "h in 48 files for training",
+        "min in 48 files for training",
         "8 files held out",
         "SEANetEncoder, VAEBottleneck",
         "compression",

@@ -55,10 +55,10 @@ class FiniteLossGuard(pl.Callback):
         if self._consecutive <= self._patience:
             return
         rates = ", ".join(f"{group['lr']:.3g}" for group in trainer.optimizers[0].param_groups)
-        clip = trainer.gradient_clip_val
+        clip, files = trainer.gradient_clip_val, list(dict.fromkeys(batch.paths))
         raise TrainingError(
             f"the loss is {float(loss)} at step {step} (epoch {epoch}); nothing was saved since the last good step.\n"
-            f"  files of the batch: {', '.join(dict.fromkeys(batch.paths))}\n"
+            f"  files of the batch: {', '.join(files)}\n"
             f"  remedies: a lower trainer.optimizer.config.lr (now {rates}); gradient clipping with "
             f"trainer.trainer.gradient_clip_val (now {clip}); trainer.precision=32-true (now {trainer.precision}); "
             "a norm in model.encoder.config.norm and model.decoder.config.norm"

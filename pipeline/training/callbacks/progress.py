@@ -57,7 +57,7 @@ class Progress(pl.Callback):
         """Print every validation."""
         assert isinstance(pl_module, AutoencoderModule)
         figures = "  ".join(f"{name} {value:.3f}" for name, value in pl_module.validation_metrics.items())
-        state = "untrained" if trainer.sanity_checking else f"step {trainer.global_step}"
+        state = "before training" if trainer.sanity_checking else f"step {trainer.global_step}"
         _log.info("validation (%s): %s", state, figures)
 
     def _time_left(self, trainer: pl.Trainer, done: int) -> str:
