@@ -190,7 +190,8 @@ def _check_places(config: Config, given: frozenset[str]) -> None:
     # A run that goes on has its own checkpoint: the one that it once began with may be gone.
     if start is not None and "run.init_from" in given and not Path(start).exists():
         raise ConfigError(
-            f"run.init_from={start}: no such checkpoint; valid: a run directory, or a file in RUN/checkpoints"
+            f"run.init_from={start}: no such checkpoint; valid: a run directory, or a file like "
+            "RUN/checkpoints/best.ckpt"
         )
 
 
