@@ -1,21 +1,19 @@
 """Every refusal that can be made before a run exists: first those that need no torch, then torch's own names."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.config.compose import inherited_keys, shipped_trainer
 from pipeline.config.registry import parameters, suggest
 from pipeline.config.schema import Config
 from pipeline.config.trainer_schema import OptimizerSettings, SchedulerSettings
-from pipeline.data import AUDIO_EXTENSIONS
 from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import plan_metrics
 from pipeline.launch import resources
+from pipeline.launch.places import check_data_root, check_extensions, check_places
 from pipeline.launch.resources import Resources
 from pipeline.losses.plan import LossPlan, plan_losses
 from pipeline.models.plan import ModelPlan, plan_model
@@ -65,9 +63,9 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
     losses = plan_losses(config.trainer.loss_config, model.loss_keys)
     metrics = _check_metrics(config)
     _check_monitor(config, metrics)
-    _check_data_root(config)
-    _check_extensions(config)
-    _check_places(config, given)
+    check_data_root(config)
+    check_extensions(config)
+    check_places(config, given)
     _check_horizon(config)
     stepping = _plan_stepping(config)
     inherited = _check_inverse_lr(config, given)
@@ -75,7 +73,13 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
     _check_precision(config, planned)
     config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
     return Preflight(
-        config, planned, model, losses, metrics, stepping, (*notes, *optimizer_notes, *losses.notes)
+        config,
+        planned,
+        model,
+        losses,
+        metrics,
+        stepping,
+        (*notes, *_loader_notes(config), *optimizer_notes, *losses.notes),
     )
 
 
@@ -141,60 +145,6 @@ def _check_monitor(config: Config, metrics: Mapping[str, Any]) -> None:
         )
 
 
-def _check_data_root(config: Config) -> None:
-    data = config.data
-    if data.source == "default":
-        if data.root is not None:
-            raise ConfigError(f"data.root={data.root} is not read by data.source=default; valid: data=folder")
-        return
-    if data.root is None:
-        raise DataError("data.root: not given; set data.root=DIR (or EULER_DATA) to a folder of audio files")
-    for key, root in (("data.root", data.root), ("data.eval_dataset.root", data.eval_dataset.root)):
-        if root is not None and not Path(root).is_dir():
-            raise DataError(f"{key}={root}: no such folder; set it to a folder of audio files")
-
-
-def _check_extensions(config: Config) -> None:
-    choices = [known.removeprefix(".") for known in AUDIO_EXTENSIONS]
-    if not config.data.extensions:
-        raise ConfigError(
-            f"data.extensions=[]: no file would be taken; valid: a list of {', '.join(choices)}"
-        )
-    for extension in config.data.extensions:
-        if extension.lower().removeprefix(".") not in choices:
-            raise ConfigError(
-                f"data.extensions: {extension!r} cannot be read; {suggest(extension, choices)}; convert other formats "
-                "once (ffmpeg -i song.m4a song.flac)"
-            )
-
-
-def _check_places(config: Config, given: frozenset[str]) -> None:
-    """Refuse what cannot become a folder, and a checkpoint that is not there, before anything is written."""
-    lightning = config.trainer.trainer
-    folders = {
-        "run.dir": config.run.dir,
-        "trainer.trainer.ckpt_dir": lightning.ckpt_dir,
-        "trainer.trainer.profiler_dir": lightning.profiler_dir,
-    }
-    for key, folder in folders.items():
-        if folder is None:
-            continue
-        nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-        if not nearest.is_dir():
-            raise ConfigError(f"{key}={folder}: {nearest} is a file; valid: a folder, which may be new")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise ConfigError(
-                f"{key}={folder}: no permission to write in {nearest}; valid: a folder of yours"
-            )
-    start = config.run.init_from
-    # A run that goes on has its own checkpoint: the one that it once began with may be gone.
-    if start is not None and "run.init_from" in given and not Path(start).exists():
-        raise ConfigError(
-            f"run.init_from={start}: no such checkpoint; valid: a run directory, or a file like "
-            "RUN/checkpoints/best.ckpt"
-        )
-
-
 def _check_horizon(config: Config) -> None:
     """Refuse a minimum beyond the maximum, which Lightning would pass over in silence."""
     lightning = config.trainer.trainer
@@ -207,6 +157,19 @@ def _check_horizon(config: Config) -> None:
                 f"trainer.trainer.min_{unit}={least} exceeds trainer.trainer.max_{unit}={most}; "
                 f"valid: min_{unit} of at most {most}, or null"
             )
+
+
+def _loader_notes(config: Config) -> list[str]:
+    """Say what has no effect in loaders without workers."""
+    loaders = {
+        "train_dataloader": config.data.train_dataloader,
+        "eval_dataloader": config.data.eval_dataloader,
+    }
+    return [
+        f"data.{name}.prefetch_factor={loader.prefetch_factor} has no effect: data.{name}.num_workers=0"
+        for name, loader in loaders.items()
+        if loader.prefetch_factor is not None and not loader.num_workers
+    ]
 
 
 def _check_precision(config: Config, resources: Resources) -> None:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from pipeline.config.registry import suggest
 from pipeline.errors import ConfigError
-from pipeline.training.arguments import class_parameters, reconcile, rehearse, settable, typed
+from pipeline.training.arguments import class_parameters, reconcile, rehearse, typed
 
 ROOT = "trainer.optimizer"
 
@@ -23,11 +23,6 @@ REFUSED = {
 def optimizer_names() -> list[str]:
     """Return the names that `trainer.optimizer.type` may have."""
     return sorted(name for name in _torch_optimizers() if name not in REFUSED)
-
-
-def accepted_arguments(type_name: str) -> set[str]:
-    """Return the arguments of an optimiser that YAML may set."""
-    return set(settable(class_parameters(_torch_optimizers()[type_name])))
 
 
 def reconcile_config(

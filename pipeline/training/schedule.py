@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.registry import suggest
 from pipeline.errors import ConfigError
-from pipeline.training.arguments import class_parameters, reconcile, rehearse, settable, typed
+from pipeline.training.arguments import class_parameters, reconcile, rehearse, typed
 from pipeline.training.inverse_curve import INVERSE_LR, InverseCurve, reconcile_inverse_lr
 from pipeline.training.optimizer import build_optimizer, small_weights
 from pipeline.training.stepping import PLATEAU
@@ -70,11 +70,6 @@ class InverseLR(LRScheduler):
 def scheduler_names() -> list[str]:
     """Return the names that `trainer.scheduler.type` may have."""
     return sorted(name for name in _schedulers() if name not in REFUSED)
-
-
-def accepted_arguments(type_name: str) -> set[str]:
-    """Return the arguments of a scheduler that YAML may set."""
-    return set(settable(class_parameters(_schedulers()[type_name])))
 
 
 def reconcile_config(

@@ -104,6 +104,7 @@ def test_alternate_model_and_dataset(train, tmp_path):
     )
     assert run.code == 0, run.output
     assert "2 files for training" in run.output and "2 channel(s)" in run.output
+    assert "data.train_dataloader.prefetch_factor=4 has no effect" in run.output
 
 
 def test_sgd_over_the_adamw_defaults(train):

@@ -9,11 +9,11 @@ import torch
 from torch.optim import lr_scheduler
 
 from pipeline.errors import ConfigError
+from pipeline.training.arguments import class_parameters, settable
 from pipeline.training.optimizer import build_optimizer, small_weights
 from pipeline.training.schedule import (
     REFUSED,
     InverseLR,
-    accepted_arguments,
     build_scheduler,
     check_scheduler,
     reconcile_config,
@@ -81,8 +81,9 @@ def test_every_torch_scheduler(name):
 
 @pytest.mark.parametrize("name", scheduler_names())
 def test_every_default_is_a_valid_argument(name):
-    signature = inspect.signature({**vars(lr_scheduler), "InverseLR": InverseLR}[name])
-    config = {key: signature.parameters[key].default for key in accepted_arguments(name)}
+    scheduler_class = {**vars(lr_scheduler), "InverseLR": InverseLR}[name]
+    signature = inspect.signature(scheduler_class)
+    config = {key: signature.parameters[key].default for key in settable(class_parameters(scheduler_class))}
     check_scheduler({"type": name, "config": {**config, **ARGUMENTS.get(name, {})}}, ADAMW)
 
 
