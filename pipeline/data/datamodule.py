@@ -13,7 +13,7 @@ from pipeline.data.bad_files import BadFile, BadFileLedger
 from pipeline.data.corpus import Corpus, prepare_corpus
 from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegments, collate
 from pipeline.data.manifest import Manifest
-from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler
+from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
 from pipeline.data.workers import start_worker
 
@@ -28,6 +28,7 @@ class AudioDataModule(pl.LightningDataModule):
         cache_dir: Path,
         report: Callable[[str], None],
         limit_train_batches: int | float | None = None,
+        accumulate: int = 1,
     ) -> None:
         """Reads nothing yet.
 
@@ -38,6 +39,7 @@ class AudioDataModule(pl.LightningDataModule):
             report: Takes lines for the user; give one that is silent on all ranks but the first.
             limit_train_batches: Batches of a training epoch, as a number or as a share. The Trainer is not
                 told: the sampler must know where an epoch ends, or a run could not be resumed from there.
+            accumulate: Batches per optimiser step.
         """
         super().__init__()
         self._data = data
@@ -45,6 +47,7 @@ class AudioDataModule(pl.LightningDataModule):
         self._cache_dir = cache_dir.expanduser()
         self._report = report
         self._limit_train_batches = limit_train_batches
+        self._accumulate = accumulate
         self._corpus: Corpus | None = None
         self._ledger: BadFileLedger | None = None
         self._form = SegmentFormat(
@@ -116,13 +119,9 @@ class AudioDataModule(pl.LightningDataModule):
         """Length of a segment in samples."""
         return self._form.num_samples
 
-    def steps_per_epoch(self, global_batch: int) -> int:
-        """Batches per epoch for a number of samples per batch over all ranks."""
-        return max(1, (self._data.train_dataset.segments_per_epoch or len(self._train)) // global_batch)
-
     def batches_per_epoch(self, global_batch: int) -> int:
-        """Batches of an epoch, the limit on them included."""
-        batches = self.steps_per_epoch(global_batch)
+        """Batches of an epoch for a number of samples per batch over all ranks, the limit on them included."""
+        batches = self._all_batches(global_batch)
         return min(batches, self._limit_batches(global_batch) or batches)
 
     def record_bad(self, batch: Batch) -> None:
@@ -145,6 +144,7 @@ class AudioDataModule(pl.LightningDataModule):
             seed=self._seed,
             rank=rank,
             world_size=world_size,
+            accumulate=self._accumulate,
             items_per_epoch=self._data.train_dataset.segments_per_epoch,
             limit_batches=self._limit_batches(options.batch_size * world_size),
             repeat_first_epoch=self._is_overfitting(),
@@ -194,11 +194,15 @@ class AudioDataModule(pl.LightningDataModule):
     def _is_overfitting(self) -> bool:
         return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
+    def _all_batches(self, global_batch: int) -> int:
+        items = self._data.train_dataset.segments_per_epoch or len(self._train)
+        return whole_batches(items, global_batch, self._accumulate)
+
     def _limit_batches(self, global_batch: int) -> int | None:
         """Batches that an epoch is cut to; `fast_dev_run` sets the Trainer's own limit."""
         limit = self._limit_train_batches
         if isinstance(limit, float):
-            limit = max(1, int(self.steps_per_epoch(global_batch) * limit))
+            limit = max(1, int(self._all_batches(global_batch) * limit))
         of_trainer = self.trainer.limit_train_batches if self.trainer else None
         return min(of_trainer, limit or of_trainer) if isinstance(of_trainer, int) else limit
 

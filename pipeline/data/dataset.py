@@ -34,6 +34,7 @@ class Segment(NamedTuple):
     waveform: NDArray[np.float32]
     position: int
     path: str
+    source: str
     bad: tuple[BadFile, ...]
 
 
@@ -46,6 +47,8 @@ class Batch(NamedTuple):
     """(B,) int64: place in the global training sequence, or number of the evaluation segment."""
     paths: Sequence[str]
     """One file per example."""
+    sources: Sequence[str]
+    """What each example was cut from: `relative/path@first sample`, the same wherever the audio lies."""
     bad: Sequence[BadFile]
     """Files that failed to be read for this batch; their examples are substitutes."""
 
@@ -56,6 +59,7 @@ def collate(segments: list[Segment]) -> Batch:
         torch.from_numpy(np.stack([segment.waveform for segment in segments])),
         torch.tensor([segment.position for segment in segments], dtype=torch.int64),
         tuple(segment.path for segment in segments),
+        tuple(segment.source for segment in segments),
         tuple(bad for segment in segments for bad in segment.bad),
     )
 
@@ -142,12 +146,12 @@ class EvalSegments(Dataset[Segment]):
 
 def _load(
     root: Path, entry: AudioEntry, start: int, form: SegmentFormat, position: int
-) -> tuple[NDArray[np.float32], int, str]:
+) -> tuple[NDArray[np.float32], int, str, str]:
     path = root / entry.path
     waveform = load_segment(
         path, entry.audio, start, form.num_samples, sample_rate_hz=form.sample_rate_hz, channels=form.channels
     )
-    return waveform, position, str(path)
+    return waveform, position, str(path), f"{entry.path}@{start}"
 
 
 def _length(entry: AudioEntry, form: SegmentFormat) -> int:

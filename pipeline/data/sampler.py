@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from pipeline.data.seeds import derive_seed
-from pipeline.errors import CheckpointError
 
 
 class SampleKey(NamedTuple):
@@ -19,13 +18,19 @@ class SampleKey(NamedTuple):
     position: int
 
 
+def whole_batches(num_items: int, global_batch: int, accumulate: int) -> int:
+    """Returns the batches of an epoch, cut to whole optimiser steps; at least one step."""
+    return max(1, num_items // (global_batch * accumulate)) * accumulate
+
+
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
     """Batches of one rank.
 
     Global batch g holds the places [g * G, (g + 1) * G) of the epoch's order, G = batch * world. A rank takes
     its consecutive part of every global batch, so that the sequence of global batches is the same for any
-    number of ranks of equal total. The last, incomplete global batch is left out. With fewer items than one
-    global batch, or than `items_per_epoch`, the index space is extended: index i is another crop of slot i %
+    number of ranks of equal total. An epoch holds whole optimiser steps: `accumulate` global batches each, so that
+    the sequence does not depend on how a step is cut. The last, incomplete step is left out. With fewer items
+    than one step, or than `items_per_epoch`, the index space is extended: index i is another crop of slot i %
     num_items.
     """
 
@@ -37,6 +42,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
         items_per_epoch: int | None = None,
         limit_batches: int | None = None,
         repeat_first_epoch: bool = False,
@@ -49,12 +55,13 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
             seed: Seed of the run.
             rank: Number of this process.
             world_size: Number of processes.
+            accumulate: Batches per optimiser step.
             items_per_epoch: Samples per epoch over all ranks; None takes every item once.
             limit_batches: Batches after which an epoch ends early.
             repeat_first_epoch: Give the samples of epoch 0 in every epoch (to overfit on purpose).
         """
         self.global_batch = batch_size * world_size
-        num_batches = max(1, (items_per_epoch or num_items) // self.global_batch)
+        num_batches = whole_batches(items_per_epoch or num_items, self.global_batch, accumulate)
         self._num_batches = num_batches if limit_batches is None else min(limit_batches, num_batches)
         self._num_indices = max(num_items, num_batches * self.global_batch)
         self._batch_size = batch_size
@@ -109,11 +116,10 @@ class ShardSampler(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader whose state is a position in the global sequence.
+    """A loader that starts at any position of the global sequence.
 
-    Lightning stores the state of any loader that has `state_dict`. The position counts batches that were
-    handed out, not those that workers have fetched ahead. It is given to the sampler before an iterator
-    exists, so that workers begin to prefetch at the right place.
+    The position is given to the sampler before an iterator exists, so that workers begin to prefetch at the right
+    place.
     """
 
     def __init__(self, dataset: Any, batch_sampler: GlobalBatchSampler, **options: Any) -> None:
@@ -138,20 +144,17 @@ class ResumableLoader(DataLoader[Any]):
             self._done += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Position in the global sequence, in global batches, and the size of these."""
-        return {"epoch": self._epoch, "batches_done": self._done, "global_batch": self._sequence.global_batch}
+    @property
+    def global_batch(self) -> int:
+        """Samples per batch over all ranks."""
+        return self._sequence.global_batch
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def seek(self, epoch: int, samples: int) -> None:
         """Takes up a position; the next iterator starts there.
 
-        Raises:
-            CheckpointError: The state was stored with another global batch size, so that positions differ.
+        Args:
+            epoch: Epochs behind.
+            samples: Samples of the next epoch that are behind, over all ranks; a multiple of `global_batch`.
         """
-        if state["global_batch"] != self._sequence.global_batch:
-            raise CheckpointError(
-                f"the checkpoint was written with {state['global_batch']} samples per global batch, "
-                f"this run has {self._sequence.global_batch}; "
-                f"set trainer.global_batch_size={state['global_batch']}"
-            )
-        self._epoch, self._done, self._is_restored = state["epoch"], state["batches_done"], True
+        assert samples % self.global_batch == 0, (samples, self.global_batch)
+        self._epoch, self._done, self._is_restored = epoch, samples // self.global_batch, True

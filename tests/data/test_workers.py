@@ -1,4 +1,6 @@
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,3 +65,36 @@ def test_workers_draw_the_same_numbers_in_every_run(loader):
         )
 
     assert numbers() == numbers()
+
+
+ORPHANS = (
+    PROGRAM
+    + """
+import os, signal
+print(*(worker.pid for worker in batches._workers), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
+def test_workers_end_with_a_program_that_is_killed():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = subprocess.run(
+        [sys.executable, "-c", ORPHANS], capture_output=True, text=True, env=environment, timeout=30
+    )  # returns when the workers, which have the pipe as well, are gone
+    assert program.returncode == -signal.SIGKILL and len(program.stdout.split()) == 2, program.stderr
+
+
+def parents_death(_):
+    signal_number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(signal_number), 0, 0, 0)  # PR_GET_PDEATHSIG
+    return signal_number.value
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
+def test_the_kernel_ends_workers_and_no_watchdog_is_waited_for():
+    told = DataLoader(
+        [0], num_workers=1, collate_fn=parents_death, worker_init_fn=partial(start_worker, seed=0)
+    )
+    assert list(told) == [signal.SIGKILL]
