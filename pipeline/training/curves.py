@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.training.loggers import read_rows
+from pipeline.training.logs.metrics_csv import read_rows
 
 
 def draw_curves(metrics_csv: Path, picture: Path) -> None:

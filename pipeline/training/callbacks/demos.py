@@ -69,8 +69,9 @@ class ValidationDemos(pl.Callback):
         step, rate = trainer.global_step, self._sample_rate_hz
         for name, waveform in (("reference", reference), ("reconstruction", estimate)):
             samples = waveform[0].float().cpu().numpy().T  # (S, C)
-            soundfile.write(folder / f"{number}-{name}.wav", samples, rate, subtype="FLOAT")
-            log_audio(trainer.loggers, f"demo/{number}-{name}", samples, rate, step)
+            path = folder / f"{number}-{name}.wav"
+            soundfile.write(path, samples, rate, subtype="FLOAT")
+            log_audio(trainer.loggers, f"demo/{number}-{name}", path, samples, rate, step)
         picture = folder / f"{number}-spectrogram.png"
         spectra = [autoencoder.stft(waveform)[0, 0].cpu() for waveform in (reference, estimate)]
         draw_comparison(spectra[0], spectra[1], rate, picture)

@@ -1,5 +1,6 @@
 """Writes what was measured to the loggers, on one step axis: the number of optimiser steps done."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,7 +24,6 @@ class MetricsLog(pl.Callback):
         self._every_n_steps = every_n_steps
         self._grad_norm: Tensor | None = None
         self._learning_rate = 0.0
-        self._logged_step = -1
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -39,10 +39,8 @@ class MetricsLog(pl.Callback):
     ) -> None:
         """Log once per optimiser step that is due; with accumulation the step's last batch speaks for it."""
         assert isinstance(pl_module, AutoencoderModule)
-        step = trainer.global_step
-        if step == self._logged_step or step == 0 or step % self._every_n_steps or self._grad_norm is None:
+        if self._grad_norm is None:
             return
-        self._logged_step = step
         report = pl_module.report
         assert report is not None
         names = ["train/loss"] + [f"train/{name}" for name in report.values]
@@ -65,5 +63,15 @@ class MetricsLog(pl.Callback):
 
 
 def _write(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    epoch = float(_epoch(trainer))
     for logger in trainer.loggers:
-        logger.log_metrics(metrics | {"epoch": float(trainer.current_epoch)}, step=trainer.global_step)
+        logger.log_metrics(metrics | {"epoch": epoch}, step=trainer.global_step)
+
+
+def _epoch(trainer: pl.Trainer) -> int:
+    """Return the epoch of the newest step: a function of the step alone, wherever a run was interrupted."""
+    if trainer.global_step == 0:
+        return 0  # before training Lightning does not know the length of an epoch yet
+    return (trainer.global_step - 1) // math.ceil(
+        trainer.num_training_batches / trainer.accumulate_grad_batches
+    )
