@@ -2,12 +2,17 @@
 
 import sys
 
-import hydra
-from omegaconf import DictConfig
+from pipeline.launch.preemption import stop_signals
 
-from pipeline.config.compose import collect, open_overrides
-from pipeline.launch.job import prepare_jobs, refuse_misleading_arguments, start
-from pipeline.launch.report import plain_errors
+if __name__ == "__main__":
+    stop_signals.install()  # before the imports, which take a second: a signal is honoured from here on
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from pipeline.config.compose import collect, open_overrides  # noqa: E402
+from pipeline.launch.job import prepare_jobs, refuse_misleading_arguments, start  # noqa: E402
+from pipeline.launch.report import plain_errors  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipeline.config.atomic import write_text
 from pipeline.config.registry import suggest
-from pipeline.config.schema import Config, parse
+from pipeline.config.schema import RESUME_WORDS, Config, parse
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -133,7 +134,7 @@ def settle(composition: Composition) -> Config:
     Aliases become one value, paths become absolute, a name that is taken for granted is filled in.
 
     Raises:
-        ConfigError: an unknown or wrong key, two keys that contradict each other, or no run to resume.
+        ConfigError: an unknown or wrong key, or two keys that contradict each other.
     """
     config = parse(composition.tree)
     trainer = config.trainer
@@ -148,12 +149,8 @@ def settle(composition: Composition) -> Config:
     data = config.data.model_copy(
         update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
     )
-    run = config.run.model_copy(update=_absolute_paths(config.run, ("dir", "resume", "init_from")))
-    if run.resume is not None and not (Path(run.resume) / "config.yaml").is_file():
-        raise ConfigError(
-            f"run.resume={run.resume}: no run, since it holds no config.yaml; valid: the directory of a run, "
-            "which is printed at its start and end"
-        )
+    names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
+    run = config.run.model_copy(update=_absolute_paths(config.run, names))
     return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
 
 
@@ -209,7 +206,7 @@ def inherited_keys(
 
 def dump(config: Config, path: Path) -> None:
     """Write the tree as YAML, durably enough to start every later job from it."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump())), encoding="utf-8")
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
 
 
 def read(path: Path) -> Config:

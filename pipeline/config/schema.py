@@ -5,12 +5,27 @@ Ranges and choices stand here or, for the arguments of registered classes, in th
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from pipeline.config.section import NameText, PathText, Section, translate
 from pipeline.config.trainer_schema import OWNED_ELSEWHERE, TrainerSettings
+
+RESUME_WORDS = ("never", "auto")
+"""What `run.resume` may say instead of a run."""
+
+
+def _never_for_null(value: Any) -> Any:
+    return "never" if value is None else value
 
 
 class StftSettings(Section):
@@ -92,11 +107,14 @@ class ModelSettings(Section):
 
 
 class RunSettings(Section):
-    """Identity of the run: its directory, its name, and what it starts from."""
+    """Identity of the run: its directory, its name, and what it starts from.
+
+    `resume` is the run to go on with, `auto` (the run that this very command has begun) or `never`.
+    """
 
     dir: PathText | None
     name: NameText
-    resume: PathText | None
+    resume: Annotated[PathText, BeforeValidator(_never_for_null)]
     init_from: PathText | None
 
 

@@ -1,6 +1,7 @@
 """Schema of the `trainer` group; `trainer.trainer` holds our own keys and every keyword of Lightning's Trainer."""
 
 import re
+from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -66,6 +67,7 @@ class LightningSettings(Section):
 
     save_top_k: int = Field(ge=-1)
     save_every_n_epochs: PositiveInt
+    save_every_n_minutes: PositiveFloat | None
     monitor: str
     ckpt_dir: PathText | None
     deterministic: bool | None
@@ -125,6 +127,14 @@ class LightningSettings(Section):
                 "a whole number counts batches; a decimal number is a share and lies in 0.0 to 1.0"
             )
         return value
+
+    @property
+    def max_time_s(self) -> float | None:
+        """`max_time` in seconds."""
+        if isinstance(self.max_time, str):
+            days, hours, minutes, seconds = map(int, self.max_time.split(":"))
+            return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+        return None if self.max_time is None else timedelta(**self.max_time).total_seconds()
 
 
 class TrainerSettings(Section):

@@ -1,5 +1,6 @@
 """What a loader's worker process does first."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -8,17 +9,22 @@ import threading
 import numpy as np
 import torch
 
+from pipeline.data.lifeline import end_with_parent
 from pipeline.data.seeds import derive_seed
 
 _NUMPY_SEED_RANGE = 1 << 32
 
 
 def start_worker(worker: int, *, seed: int) -> None:
-    """Seeds what a worker might draw from, and leaves signals to the main process.
+    """Ties a worker to the main process, seeds what it might draw from, and leaves signals to the main process.
 
-    A scheduler signals all processes of a job. The main process saves a checkpoint first, which it cannot do
-    if its workers die at once: their death raises in the middle of a step.
+    A worker that outlived a killed run would hold the run's lock. A scheduler signals all processes of a job. The
+    main process saves a checkpoint first, which it cannot do if its workers die at once: their death raises in the
+    middle of a step.
     """
+    main = multiprocessing.parent_process()
+    assert main is not None and main.pid is not None
+    end_with_parent(main.pid)
     worker_seed = derive_seed(seed, "worker", worker)
     random.seed(worker_seed)
     np.random.seed(worker_seed % _NUMPY_SEED_RANGE)

@@ -1,11 +1,7 @@
-"""The run directory: identity of a run, its records, and the lock that keeps two processes out of one run."""
+"""The run directory: identity of a run, and its records."""
 
-import fcntl
 import os
-import shutil
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -14,9 +10,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from pipeline.config import compose
+from pipeline.config.atomic import write_text
 from pipeline.config.compose import Composition
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError, LaunchError
+from pipeline.errors import ConfigError
+from pipeline.launch import lock
 
 
 @dataclass(frozen=True)
@@ -52,75 +50,77 @@ class RunDirectory:
         """Log of one rank."""
         return self.path / "logs" / f"rank-{rank}.log"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run's exclusive lock; it is released by the operating system even after a kill.
+    def locked(self) -> AbstractContextManager[int]:
+        """Hold the run's exclusive lock; gives its descriptor, for the other processes of this run.
 
         Raises:
             LaunchError: another process trains in this directory.
         """
-        file = (self.path / ".lock").open("a+", encoding="utf-8")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise LaunchError(
-                    f"run.dir={self.path}: another process trains in this directory ({owner}); "
-                    "wait for it, stop it, or leave run.dir out for a fresh directory"
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-            yield
+        return lock.hold(self.path)
 
 
-def create(config: Config, composition: Composition) -> Config:
-    """Make the directory of a new run, write its records, and return the configuration with `run.dir` settled.
+def runs_root(name: str) -> Path:
+    """Return the folder of all runs of a name."""
+    return Path(os.environ.get("EULER_RUNS") or "runs").expanduser().absolute() / name
+
+
+def claim(config: Config, sweep_dir: Path | None) -> Config:
+    """Make the directory of a new run, and return the configuration with `run.dir` settled.
 
     Raises:
-        ConfigError: `run.dir` or `ckpt_dir` holds another run.
+        ConfigError: `run.dir` or `ckpt_dir` holds another run, or cannot be made.
     """
-    path = _fresh_directory(config, composition)
-    config = config.model_copy(
-        update={"run": config.run.model_copy(update={"dir": str(path), "resume": None})}
-    )
-    run = RunDirectory.of(config)
-    _claim_checkpoints(config, run)
-    hydra_dir = path / ".hydra"
-    hydra_dir.mkdir(exist_ok=True)  # a run that was killed before its config.yaml leaves one
-    (hydra_dir / "overrides.yaml").write_text(
-        OmegaConf.to_yaml(list(composition.overrides)), encoding="utf-8"
-    )
-    (hydra_dir / "hydra.yaml").write_text(OmegaConf.to_yaml(composition.hydra_tree), encoding="utf-8")
-    compose.dump(config, run.config_file)
-    shutil.copy(run.config_file, hydra_dir / "config.yaml")
-    if run.checkpoints.parent != path:
-        shutil.copy(run.config_file, run.checkpoints / "config.yaml")
-    return config
-
-
-def _fresh_directory(config: Config, composition: Composition) -> Path:
-    if config.run.dir is not None or composition.sweep_dir is not None:
-        path = (
-            Path(config.run.dir)
-            if config.run.dir is not None
-            else Path(str(composition.sweep_dir)).absolute()
-        )
-        if (path / "config.yaml").exists():
-            raise ConfigError(
-                f"run.dir={path}: this directory already holds a run; run.resume={path} continues it, "
-                "leaving run.dir out starts a fresh one"
-            )
+    path = chosen_directory(config, sweep_dir)
+    if path is None:
+        path = _make_unique(runs_root(config.run.name))
+    else:
+        _refuse_a_run(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"run.dir={path}: cannot be made ({error.strerror}); choose another folder"
             ) from None
-        return path
-    root = Path(os.environ.get("EULER_RUNS") or "runs").expanduser().absolute() / config.run.name
+    settled = {"dir": str(path), "resume": "never"}
+    config = config.model_copy(update={"run": config.run.model_copy(update=settled)})
+    _claim_checkpoints(config, RunDirectory.of(config))
+    return config
+
+
+def chosen_directory(config: Config, sweep_dir: Path | None) -> Path | None:
+    """Return the directory that the user or a sweep has chosen, None where a fresh one is to be made."""
+    if config.run.dir is not None:
+        return Path(config.run.dir)
+    return None if sweep_dir is None else sweep_dir.absolute()
+
+
+def write_records(config: Config, composition: Composition) -> None:
+    """Write what a run is made of; call it with the lock held. `config.yaml` comes last: with it the run exists.
+
+    Raises:
+        ConfigError: another process has begun a run in this directory.
+    """
+    run = RunDirectory.of(config)
+    _refuse_a_run(run.path)
+    hydra_dir = run.path / ".hydra"
+    hydra_dir.mkdir(exist_ok=True)  # a run that was killed before its config.yaml leaves one
+    write_text(hydra_dir / "overrides.yaml", OmegaConf.to_yaml(list(composition.overrides)))
+    write_text(hydra_dir / "hydra.yaml", OmegaConf.to_yaml(composition.hydra_tree))
+    compose.dump(config, hydra_dir / "config.yaml")
+    if run.checkpoints.parent != run.path:
+        compose.dump(config, run.checkpoints / "config.yaml")
+    compose.dump(config, run.config_file)
+
+
+def _refuse_a_run(path: Path) -> None:
+    if (path / "config.yaml").exists():
+        raise ConfigError(
+            f"run.dir={path}: this directory already holds a run; run.resume={path} continues it, "
+            "leaving run.dir out starts a fresh one"
+        )
+
+
+def _make_unique(root: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in count(1):
         path = root / (stamp if attempt == 1 else f"{stamp}_{attempt}")
@@ -138,9 +138,12 @@ def _fresh_directory(config: Config, composition: Composition) -> Path:
 
 def _claim_checkpoints(config: Config, run: RunDirectory) -> None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    other = run.checkpoints / "config.yaml"
-    if run.checkpoints.parent != run.path and (other.exists() or any(run.checkpoints.glob("*.ckpt"))):
-        owner = compose.read(other).run.dir if other.exists() else "another run"
+    if run.checkpoints.parent == run.path:
+        return
+    record = run.checkpoints / "config.yaml"
+    owner = str(compose.read(record).run.dir) if record.exists() else "another run"
+    # a run that was killed before its own config.yaml leaves a record here, and never came to be
+    if any(run.checkpoints.glob("*.ckpt")) or (Path(owner) / "config.yaml").exists():
         raise ConfigError(
             f"trainer.trainer.ckpt_dir={run.checkpoints}: holds the checkpoints of {owner}; two runs never share one: "
             "choose an empty folder, or run.resume to continue that run"

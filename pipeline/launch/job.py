@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import compose
 from pipeline.config.compose import Composition
@@ -16,9 +17,12 @@ from pipeline.errors import LaunchError
 from pipeline.launch import directory, preflight, resume
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
+from pipeline.launch.preemption import stop_signals
+from pipeline.launch.preflight import Preflight
 from pipeline.launch.processes import run_ranks
 from pipeline.launch.provenance import write_provenance
 from pipeline.launch.run import train
+from pipeline.launch.same_command import find_run
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
@@ -53,23 +57,43 @@ def start(composition: Composition) -> None:
 
     Raises:
         PipelineError: anything that the user can mend.
+        SystemExit: the run was asked to stop; its code says that it is to be started again.
     """
+    stop_signals.begin_start_up()
     configure_logging()
-    config, changes = compose.settle(composition), None
-    if config.run.resume is not None:
-        config, changes = resume.change(Path(config.run.resume), config, composition.given)
-    checked = preflight.check(config, composition.given)
+    checked, changes = _decide(compose.settle(composition), composition)
     if changes is None:
         _check_audio(checked.config)
-        checked = replace(checked, config=directory.create(checked.config, composition))
-        write_provenance(checked.config, composition.overrides)
+        checked = replace(checked, config=directory.claim(checked.config, composition.sweep_dir))
     run = RunDirectory.of(checked.config)
-    with run.locked():
+    with run.locked() as lock:
+        if changes is None:
+            directory.write_records(checked.config, composition)
+        stop_signals.name_run(run.path)
+        write_provenance(checked.config, composition.overrides)
         resume.remember(run.path, changes or {})
         if checked.resources.world_size > 1:
-            run_ranks(run.path, checked.resources)
+            run_ranks(run.path, checked.resources, lock)
         else:
             train(checked)
+
+
+def _decide(wanted: Config, composition: Composition) -> tuple[Preflight, dict[str, Any] | None]:
+    """Return what to run, and the changes to the run that is continued; None for a new run."""
+    given = composition.given
+    if wanted.run.resume == "never":
+        return preflight.check(wanted, given), None
+    if wanted.run.resume == "auto":
+        # the checkpoint that the run once began with may be gone
+        described = preflight.check(wanted, given - {"run.init_from"}).config
+        run_dir = find_run(described, composition.sweep_dir)
+        if run_dir is None:
+            return preflight.check(wanted, given), None
+        config, changes = resume.change(run_dir, described, None)
+    else:
+        run_dir = resume.locate(Path(wanted.run.resume))
+        config, changes = resume.change(run_dir, wanted, given - {"run.resume"})
+    return preflight.check(config, frozenset()), changes
 
 
 def _check_audio(config: Config) -> None:

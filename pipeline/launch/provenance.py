@@ -12,19 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.atomic import write_text
 from pipeline.config.schema import Config
 from pipeline.launch.directory import RunDirectory
 
 _ROOT = Path(__file__).resolve().parents[2]
+_RECORD = "provenance.json"
 
 
 def write_provenance(config: Config, overrides: Sequence[str]) -> None:
-    """Write `provenance.json` and, where the checkout was changed, the difference as `uncommitted.diff`.
+    """Write `provenance.json`, once, and where the checkout was changed the difference as `uncommitted.diff`.
 
     With checkpoints outside the run directory a copy of the record lies beside them.
     """
     run = RunDirectory.of(config)
-    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    if (run.path / _RECORD).exists():
+        return
+    commit, diff = git("rev-parse", "HEAD"), git("diff", "HEAD")
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.orig_argv),
@@ -34,15 +38,16 @@ def write_provenance(config: Config, overrides: Sequence[str]) -> None:
         "git": {"commit": commit, "dirty": bool(diff) if diff is not None else None},
         "python": platform.python_version(),
         "packages": dict(sorted((d.name, d.version) for d in importlib.metadata.distributions() if d.name)),
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
-    for folder in {run.path, run.checkpoints} if run.checkpoints.parent != run.path else {run.path}:
-        (folder / "provenance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    outside = [run.checkpoints] if run.checkpoints.parent != run.path else []
+    for folder in (*outside, run.path):  # the run directory last: its record says that all is written
         if diff:
-            (folder / "uncommitted.diff").write_text(diff + "\n", encoding="utf-8")
+            write_text(folder / "uncommitted.diff", diff + "\n")
+        write_text(folder / _RECORD, json.dumps(record, indent=2) + "\n")
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """Return the output of a git command in the project's checkout, None where there is no git or no checkout."""
     try:
         result = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, check=True, timeout=20)
@@ -51,7 +56,8 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.decode("utf-8", errors="replace").strip()
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """Return what decides how numbers are rounded here: host, processors, devices, libraries."""
     import torch  # a job is about to start: the devices are torch's to tell
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

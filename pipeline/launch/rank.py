@@ -1,11 +1,20 @@
-"""One rank of a run, started by `pipeline.launch.processes`: `python -m pipeline.launch.rank RUN_DIR`."""
+"""One rank of a run, started by `pipeline.launch.processes`: `python -m pipeline.launch.rank RUN_DIR PARENT`."""
 
+import os
 import sys
 from pathlib import Path
 
-from pipeline.launch import preflight, resume
-from pipeline.launch.report import plain_errors
-from pipeline.launch.run import train
+from pipeline.data.lifeline import end_with_parent
+from pipeline.launch.preemption import stop_signals
+
+if __name__ == "__main__":
+    end_with_parent(int(sys.argv[2]))
+    stop_signals.name_run(Path(sys.argv[1]))
+    stop_signals.install(quiet=os.environ["RANK"] != "0", ignore_interrupt=True)  # the imports take seconds
+
+from pipeline.launch import preflight, resume  # noqa: E402
+from pipeline.launch.report import plain_errors  # noqa: E402
+from pipeline.launch.run import train  # noqa: E402
 
 if __name__ == "__main__":
     with plain_errors():

@@ -2,25 +2,53 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from pipeline.config import compose
+from pipeline.config.atomic import write_text
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 _CHANGES = "changes.yaml"
+_ABSENT = "absent"
 
 # What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
 _CHANGEABLE = re.compile(
-    r"trainer\.(num_gpus|num_processes|num_nodes|strategy|logger|wandb\.\w+)"
+    r"trainer\.(num_gpus|num_processes|num_nodes|strategy|logger|wandb\.\w+|global_batch_size)"
     r"|data\.\w+_dataloader\.(num_workers|prefetch_factor|persistent_workers|pin_memory)"
+    r"|data\.train_dataloader\.batch_size"  # per process; a checkpoint refuses another batch over all processes
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
+    r"|trainer\.trainer\.accumulate_grad_batches"
 )
+_NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
+
+
+def locate(path: Path) -> Path:
+    """Return the run directory that a path stands for: itself, or that of a checkpoint.
+
+    Raises:
+        ConfigError: no run is there.
+    """
+    folder = path
+    if path.suffix == ".ckpt" and path.exists():
+        folder = path.parent.parent
+        beside = path.parent / "config.yaml"
+        if beside.is_file():  # in a ckpt_dir of its own, or in the run directory itself
+            stored = compose.read(beside)
+            elsewhere = stored.trainer.trainer.ckpt_dir == str(path.parent)
+            folder = Path(str(stored.run.dir)) if elsewhere else path.parent
+    if not (folder / "config.yaml").is_file():
+        found = "no such directory" if not path.exists() else "a file" if path.is_file() else "a directory"
+        raise ConfigError(
+            f"run.resume={path}: {found}, and no run: {folder} holds no config.yaml; valid: auto, never, or the "
+            "directory of a run, which is printed at its start and end"
+        )
+    return folder
 
 
 def load(run_dir: Path) -> Config:
@@ -45,13 +73,13 @@ def load(run_dir: Path) -> Config:
     return compose.parse(tree)
 
 
-def change(run_dir: Path, wanted: Config, given: Iterable[str]) -> tuple[Config, dict[str, Any]]:
+def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[Config, dict[str, Any]]:
     """Apply the command line to the run's own configuration.
 
     Args:
         run_dir: the run.
         wanted: what the command line composed.
-        given: dotted keys that the user wrote.
+        given: dotted keys that the user wrote and that count; None: all, the command describes the run.
 
     Returns:
         The configuration to go on with, and every change since the run began.
@@ -59,29 +87,65 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str]) -> tuple[Config,
     Raises:
         ConfigError: a key that would make it another run.
     """
-    if run_dir.suffix == ".ckpt":  # one of the run's checkpoints stands for the run
-        run_dir = run_dir.parent.parent
     config, changes = load(run_dir), _remembered(run_dir)
-    tree, source = config.model_dump(), wanted.model_dump()
-    for key in sorted(set(given) - {"run.resume"}):
+    tree = config.model_dump()
+    _refuse_another_run(run_dir, config, wanted, given or ())
+    for key, old, new in differences(config, wanted):
+        if given is not None and not any(_within(key, asked) or _within(asked, key) for asked in given):
+            continue
         if not _CHANGEABLE.fullmatch(key):
             raise ConfigError(
-                f"{key}: cannot change in run.resume={run_dir}; a resumed run keeps its model, data, losses and seed. "
+                f"{key}: cannot change in run.resume={run_dir} (it is {old!r}, asked for {new!r}); a resumed run keeps "
+                "its model, data, losses and seed. "
                 "Valid: horizon (max_epochs, max_steps), hardware, logging; run.init_from starts a new run"
             )
-        old, new = _get(tree, key), _get(source, key)
-        if old != new:
-            _log.info("resume: %s was %r, now %r", key, old, new)
-            _set(tree, key, new)
-            changes[key] = new
+        _log.info("resume: %s was %r, now %r", key, old, new)
+        _set(tree, key, new)
+        changes[key] = new
     tree["run"]["resume"] = str(run_dir)
     return compose.parse(tree), changes
+
+
+def _refuse_another_run(run_dir: Path, config: Config, wanted: Config, given: Iterable[str]) -> None:
+    """Refuse what is no difference of values and would be passed over: another place, another name, a recipe."""
+    places = {"run.dir": (str(run_dir), wanted.run.dir), "run.name": (config.run.name, wanted.run.name)}
+    for key in given:
+        old, new = places[key] if key in places else (None, None)
+        if old != new or key.split(".")[0] not in Config.model_fields:
+            raise ConfigError(
+                f"{key}: cannot change in run.resume={run_dir}; leave it out, or leave run.resume out for a new run"
+            )
+
+
+def identity_difference(stored: Config, wanted: Config) -> str | None:
+    """Return the first key that makes two configurations different runs, None if they are the same run."""
+    return next((key for key, _, _ in differences(stored, wanted) if not _CHANGEABLE.fullmatch(key)), None)
+
+
+def differences(stored: Config, wanted: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted key and both values of what differs, names and places of the run apart."""
+    for key, old, new in _compare("", stored.model_dump(), wanted.model_dump()):
+        if key not in _NAMES:
+            yield key, old, new
+
+
+def _compare(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict) and not _CHANGEABLE.fullmatch(key):
+        for name in dict.fromkeys((*old, *new)):
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _compare(inner, old.get(name, _ABSENT), new.get(name, _ABSENT))
+    elif old != new:
+        yield key, old, new
+
+
+def _within(key: str, block: str) -> bool:
+    return f"{key}.".startswith(f"{block}.")
 
 
 def remember(run_dir: Path, changes: dict[str, Any]) -> None:
     """Keep the changes for the next resume; config.yaml stays as it was written."""
     if changes:
-        (run_dir / _CHANGES).write_text(OmegaConf.to_yaml(changes), encoding="utf-8")
+        write_text(run_dir / _CHANGES, OmegaConf.to_yaml(changes))
 
 
 def _remembered(run_dir: Path) -> dict[str, Any]:
@@ -89,12 +153,6 @@ def _remembered(run_dir: Path) -> dict[str, Any]:
     stored = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
     assert isinstance(stored, dict)
     return {str(key): value for key, value in stored.items()}
-
-
-def _get(tree: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        tree = tree[part]
-    return tree
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -1,80 +1,139 @@
 """The table of contents of a run."""
 
+import errno
 import logging
 import os
+import sys
+import time
+from typing import TYPE_CHECKING
 
-from pipeline.errors import TrainingError
+from pipeline.errors import LaunchError, TrainingError
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
+from pipeline.launch.preemption import RESUME_EXIT_CODE, stop_signals
 from pipeline.launch.preflight import Preflight
-from pipeline.launch.report import banner, describe_run, out_of_memory_advice, results, resume_command
+from pipeline.launch.report import (
+    banner,
+    describe_run,
+    out_of_memory_advice,
+    results,
+    resume_command,
+)
+from pipeline.launch.sessions import record_session
+
+if TYPE_CHECKING:
+    from pipeline.training.callbacks.checkpointing import RunCheckpoints
+    from pipeline.training.module import AutoencoderModule
+    from pipeline.training.start import Start
 
 _log = logging.getLogger(__name__)
+_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 
 
 def train(checked: Preflight) -> None:
     """Train one rank of a run, from its checked configuration to its end.
 
-    A run directory that holds `last.ckpt` is continued; what is on disk decides, nothing else.
+    A run directory that holds a checkpoint is continued; what is on disk decides, nothing else.
 
     Raises:
         PipelineError: anything that the user can mend.
+        SystemExit: with RESUME_EXIT_CODE, after a signal or at the end of `max_time`.
     """
+    began_s = time.monotonic()
     # The one place above which nothing imports torch: refusals and submission stay fast.
-    import torch
-
     from pipeline.training import assembly
-    from pipeline.training.checkpoint import weights_digest
-    from pipeline.training.loggers import wandb_sync_command
-    from pipeline.training.start import find_start, saved_step
+    from pipeline.training.agreement import StopRequested
+    from pipeline.training.checkpoint_store import CheckpointStore
+    from pipeline.training.loggers import close_loggers
+    from pipeline.training.start import find_start
+    from pipeline.training.stopping import StopConditions
+    from pipeline.training.strategy import Devices
 
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
-    rank = int(os.environ.get("RANK", "0"))
+    settings, rank = config.trainer.trainer, int(os.environ.get("RANK", "0"))
     configure_logging(rank, run.log_file(rank))
 
-    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping)
-    start = find_start(run.checkpoints, config.run.init_from, module)
-    data = assembly.build_data(config, resources.batch_size)
+    data = assembly.build_data(config, resources.batch_size, resources.accumulate)
     data.setup("fit")
-    assembly.check_intervals(config, data, resources.batch_size * resources.world_size)
+    batches = data.batches_per_epoch(resources.batch_size * resources.world_size)
+    assembly.check_intervals(config, batches)
+    num_steps = assembly.planned_steps(config, batches, resources.accumulate)
+    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
+    store = CheckpointStore(run.checkpoints, settings.save_top_k)
+    start = find_start(store, config.run.init_from, module, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    for note in (*checked.notes, *start.notes):
+    here = (
+        record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
+        if rank == 0
+        else []
+    )
+    for note in (*checked.notes, *start.notes, *here):
         _log.info("note: %s", note)
-    if config.trainer.trainer.log_model_structure:
+    if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
 
-    loggers = assembly.build_run_loggers(config, checked.losses, run.path, start.step)
-    trainer = assembly.build_trainer(
-        config, resources.world_size, resources.use_gpu, run.path, run.checkpoints, run.profiler, loggers
-    )
+    loggers = assembly.build_run_loggers(config, checked.losses, run.path, start)
+    stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, began_s)
+    checkpoints = assembly.build_checkpoints(config, store, stop)
+    devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
+    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
     if start.checkpoint is not None:
         trainer.num_sanity_val_steps = 0  # there is no untrained model to measure
+    stop_signals.begin_training()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
-        assembly.validate_end(trainer, module, data)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(out_of_memory_advice(config, resources, str(error))) from None
-    except RuntimeError as error:  # what trainer.trainer.detect_anomaly raises
-        if "returned nan values" not in str(error):
-            raise
-        raise TrainingError(f"the gradient is not finite at step {trainer.global_step}: {error}") from error
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-        saved = saved_step(run.checkpoints)
-        _log.warning("interrupted at step %d, saved up to step %d", trainer.global_step, saved)
+        assembly.validate_end(trainer, module, data, checkpoints)
+    except StopRequested as request:
+        _log.warning("%s: saved up to step %d", request, trainer.global_step)
         _log.warning("to go on from there: %s", resume_command(run.path))
-        raise
+        sys.exit(RESUME_EXIT_CODE)
+    except (RuntimeError, OSError) as error:
+        raise _explain(error, checked, trainer.global_step) from error
     finally:
+        close_loggers(loggers)
         assembly.draw_run_curves(trainer, run.path)
-    if start.step == trainer.global_step:
+    _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _conclude(
+    run: RunDirectory,
+    step: int,
+    start: "Start",
+    module: "AutoencoderModule",
+    checkpoints: "RunCheckpoints",
+) -> None:
+    """Say what came of a finished run."""
+    from pipeline.training.checkpoint import weights_digest
+    from pipeline.training.loggers import wandb_sync_command
+
+    if start.step == step:
         _log.info(
-            "nothing left to train: step %d is the end of the horizon; extend max_epochs, max_steps",
-            start.step,
+            "nothing left to train: step %d is the end of the horizon; extend max_epochs, max_steps", step
         )
-    _log.info(
-        "%s", results(module.initial_metrics, module.validation_metrics, assembly.best(trainer), start.name)
-    )
+    _log.info("%s", results(module.initial_metrics, module.validation_metrics, checkpoints.best, start.name))
+    _log.info("sample sequence: %s", checkpoints.sequence.fingerprint)
     _log.info("weights sha256: %s", weights_digest(module.autoencoder))
     if sync := wandb_sync_command(run.path):
         _log.info("logged offline; to upload: %s", sync)
     _log.info("run directory: %s", run.path)
     _log.info("to listen: python -m pipeline.inference %s IN.wav OUT.wav", run.path)
+
+
+def _explain(error: RuntimeError | OSError, checked: Preflight, step: int) -> Exception:
+    """Return what a user can do about an error of torch or of the disk, or the error itself."""
+    import torch
+
+    text = str(error)
+    if isinstance(error, OSError):
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        place = error.filename or RunDirectory.of(checked.config).path
+        return (
+            TrainingError(f"{place}: the disk is full; free space there, then resume") if is_full else error
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return TrainingError(out_of_memory_advice(checked.config, checked.resources, text))
+    if "returned nan values" in text:  # what trainer.trainer.detect_anomaly raises
+        return TrainingError(f"the gradient is not finite at step {step}: {text}")
+    if any(sign in text for sign in _LOST_PEER):
+        return LaunchError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
+    return error

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelSummary, RichModelSummary, RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 
@@ -21,21 +20,25 @@ from pipeline.evaluation.metrics import build_metrics
 from pipeline.losses.composite import build_losses
 from pipeline.losses.plan import LossPlan
 from pipeline.models.build import build_autoencoder, describe
-from pipeline.training.callbacks.bad_files import BadFileReport
+from pipeline.training.agreement import RankAgreement
+from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
-from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.guard import FiniteLossGuard
-from pipeline.training.callbacks.metrics_log import MetricsLog
-from pipeline.training.callbacks.progress import Progress
-from pipeline.training.checkpoint_io import AtomicCheckpointIO
+from pipeline.training.callbacks.sample_sequence import SampleSequence
+from pipeline.training.checkpoint_io import RunCheckpointIO
+from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoint_writer import BackgroundWriter
 from pipeline.training.curves import draw_curves
 from pipeline.training.loggers import build_loggers
+from pipeline.training.loop import make_exact
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.optimizer import build_optimizer
-from pipeline.training.reproducibility import BatchSeed, LatentNoise, prepare_determinism, seed_libraries
+from pipeline.training.reproducibility import LatentNoise, prepare_determinism, seed_libraries
 from pipeline.training.schedule import build_scheduler
+from pipeline.training.start import Start
 from pipeline.training.stepping import Stepping
-from pipeline.training.strategy import build_strategy
+from pipeline.training.stopping import StopConditions
+from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,6 @@ _PASSED_THROUGH = (
     "min_epochs",
     "max_steps",
     "min_steps",
-    "max_time",
     "gradient_clip_val",
     "gradient_clip_algorithm",
     "accumulate_grad_batches",
@@ -66,9 +68,21 @@ _PASSED_THROUGH = (
 
 
 def build_module(
-    config: Config, losses: LossPlan, metrics: Mapping[str, Mapping[str, Any]], stepping: Stepping
+    config: Config,
+    losses: LossPlan,
+    metrics: Mapping[str, Mapping[str, Any]],
+    stepping: Stepping,
+    num_steps: int | None,
 ) -> AutoencoderModule:
-    """Build model, losses, metrics and optimiser; the initial weights are a function of the seed."""
+    """Build model, losses, metrics and optimiser; the initial weights are a function of the seed.
+
+    Args:
+        config: checked configuration.
+        losses: active losses.
+        metrics: validation metric -> its arguments.
+        stepping: when the scheduler steps.
+        num_steps: optimiser steps of the whole run, None where no horizon is set.
+    """
     data, trainer = config.data, config.trainer
     seed_libraries(trainer.seed, "initial weights")
     description = describe(
@@ -79,13 +93,13 @@ def build_module(
         losses=build_losses(losses, sample_rate_hz=data.sample_rate_hz),
         metrics=build_metrics(metrics, sample_rate_hz=data.sample_rate_hz),
         noise=LatentNoise(trainer.seed),
-        optimizers=partial(_build_optimization, config, stepping),
+        optimizers=partial(_build_optimization, config, stepping, num_steps),
         inference=description,
     )
 
 
 def _build_optimization(
-    config: Config, stepping: Stepping, parameters: list[torch.nn.Parameter], num_steps: int | None
+    config: Config, stepping: Stepping, num_steps: int | None, parameters: list[torch.nn.Parameter]
 ) -> dict[str, Any]:
     """Return what Lightning's `configure_optimizers` returns."""
     optimizer = build_optimizer(config.trainer.optimizer.model_dump(), parameters)
@@ -96,8 +110,8 @@ def _build_optimization(
     return {"optimizer": optimizer, "lr_scheduler": stepping.lightning(scheduler)}
 
 
-def build_data(config: Config, batch_size: int) -> AudioDataModule:
-    """Build the data module; `batch_size` counts per process."""
+def build_data(config: Config, batch_size: int, accumulate: int) -> AudioDataModule:
+    """Build the data module; `batch_size` counts per process, `accumulate` batches per optimiser step."""
     loader = config.data.train_dataloader.model_copy(update={"batch_size": batch_size})
     settings = config.data.model_copy(update={"train_dataloader": loader})
     return AudioDataModule(
@@ -106,42 +120,59 @@ def build_data(config: Config, batch_size: int) -> AudioDataModule:
         cache_dir=Path(config.data.cache_dir),
         report=_log.info,
         limit_train_batches=config.trainer.trainer.limit_train_batches,
+        accumulate=accumulate,
+    )
+
+
+def build_checkpoints(config: Config, store: CheckpointStore, stop: StopConditions) -> RunCheckpoints:
+    """Build what decides when to save and to stop."""
+    settings, agreement = config.trainer.trainer, RankAgreement(COLLECTIVE_TIMEOUT)
+    return RunCheckpoints(
+        store,
+        BackgroundWriter(),
+        agreement,
+        stop,
+        FiniteLossGuard(_SCALER_PATIENCE if config.trainer.precision == "16-mixed" else 0),
+        SampleSequence(agreement),
+        monitor=settings.monitor,
+        higher_is_better=HIGHER_IS_BETTER[settings.monitor.removeprefix("val/")],
+        save_top_k=settings.save_top_k,
+        every_n_epochs=settings.save_every_n_epochs,
+        every_n_minutes=settings.save_every_n_minutes,
     )
 
 
 def build_trainer(
     config: Config,
-    world_size: int,
-    use_gpu: bool,
+    devices: Devices,
     run_dir: Path,
-    checkpoints: Path,
     profiler_dir: Path,
     loggers: list[Logger],
+    checkpoints: RunCheckpoints,
 ) -> pl.Trainer:
     """Build Lightning's Trainer for one rank.
 
     Args:
         config: checked configuration.
-        world_size: processes over all nodes.
-        use_gpu: one GPU per process, or the CPU.
+        devices: processes and their kind.
         run_dir: the run directory.
-        checkpoints: where checkpoints are written.
         profiler_dir: where profiles are written.
         loggers: from `build_run_loggers`.
+        checkpoints: from `build_checkpoints`.
     """
     settings = config.trainer.trainer
     passed = {name: getattr(settings, name) for name in _PASSED_THROUGH}
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **passed,
-        accelerator="gpu" if use_gpu else "cpu",
-        devices=world_size // config.trainer.num_nodes,
+        accelerator="gpu" if devices.use_gpu else "cpu",
+        devices=devices.world_size // config.trainer.num_nodes,
         num_nodes=config.trainer.num_nodes,
-        strategy=build_strategy(config.trainer.strategy, world_size, use_gpu),
+        strategy=build_strategy(config.trainer.strategy, devices),
         precision=config.trainer.precision,
         deterministic=prepare_determinism(config.trainer.deterministic, settings.strict_deterministic),
         logger=loggers,
-        callbacks=_build_callbacks(config, run_dir, checkpoints),
-        plugins=[AtomicCheckpointIO()],
+        callbacks=build_callbacks(config, run_dir, checkpoints),
+        plugins=[RunCheckpointIO(checkpoints.store, checkpoints.writer)],
         profiler=_build_profiler(settings.profile, profiler_dir),
         default_root_dir=run_dir,
         use_distributed_sampler=False,
@@ -149,11 +180,11 @@ def build_trainer(
         enable_progress_bar=settings.enable_progress_bar and sys.stdout.isatty(),
         enable_model_summary=False,
     )
+    make_exact(trainer, devices.effective_batch, partial(checkpoints.on_settled, trainer))
+    return trainer
 
 
-def build_run_loggers(
-    config: Config, losses: LossPlan, run_dir: Path, resumed_step: int | None
-) -> list[Logger]:
+def build_run_loggers(config: Config, losses: LossPlan, run_dir: Path, start: Start) -> list[Logger]:
     """Build the loggers of a run; the columns of metrics.csv follow from its losses and metrics."""
     names = [f"{loss.family}/{loss.name}" for loss in losses.active]
     columns = [
@@ -170,47 +201,9 @@ def build_run_loggers(
         wandb_project=wandb.project,
         wandb_name=wandb.name or config.run.name,
         hyperparameters=config.model_dump(),
-        resumed_step=resumed_step,
+        mark=start.log_mark,
+        resumed_step=start.step,
     )
-
-
-def _build_callbacks(config: Config, run_dir: Path, checkpoints: Path) -> list[pl.Callback]:
-    settings = config.trainer.trainer
-    guard = FiniteLossGuard(_SCALER_PATIENCE if config.trainer.precision == "16-mixed" else 0)
-    on_terminal = sys.stdout.isatty()
-    callbacks: list[pl.Callback] = [
-        BatchSeed(config.trainer.seed),
-        guard,
-        BadFileReport(),
-        MetricsLog(settings.log_every_n_steps),
-        Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
-        ValidationDemos(
-            run_dir / "media", config.data.sample_rate_hz, settings.num_demos, settings.demo_seconds
-        ),
-        RunCheckpoints(
-            directory=checkpoints,
-            monitor=settings.monitor,
-            higher_is_better=HIGHER_IS_BETTER[settings.monitor.removeprefix("val/")],
-            save_top_k=settings.save_top_k,
-            every_n_epochs=settings.save_every_n_epochs,
-            guard=guard,
-        ),
-    ]
-    if settings.enable_model_summary:
-        callbacks.append(RichModelSummary(max_depth=2) if on_terminal else ModelSummary(max_depth=2))
-    if settings.enable_progress_bar and on_terminal:
-        callbacks.append(_Bar())
-    return callbacks
-
-
-class _Bar(RichProgressBar):
-    """Lightning's bar without the version number that loggers report."""
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the figures behind the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
 
 
 def _build_profiler(profile: bool, directory: Path) -> Profiler | None:
@@ -220,13 +213,33 @@ def _build_profiler(profile: bool, directory: Path) -> Profiler | None:
     return PyTorchProfiler(dirpath=directory, filename="profile", row_limit=40)
 
 
-def check_intervals(config: Config, data: AudioDataModule, global_batch: int) -> None:
+def planned_steps(config: Config, batches: int, accumulate: int) -> int | None:
+    """Return the optimiser steps of the whole run, None where no horizon is set or the run is a rehearsal.
+
+    Args:
+        config: checked configuration.
+        batches: batches of an epoch.
+        accumulate: batches per optimiser step.
+    """
+    settings = config.trainer.trainer
+    if settings.fast_dev_run:
+        return None
+    if settings.overfit_batches:
+        share = settings.overfit_batches
+        batches = min(batches, share) if isinstance(share, int) else max(1, int(batches * share))
+    limits = [settings.max_steps] if settings.max_steps != -1 else []
+    if settings.max_epochs not in (None, -1):
+        limits.append(settings.max_epochs * -(-batches // accumulate))
+    return min(limits, default=None)
+
+
+def check_intervals(config: Config, batches: int) -> None:
     """Refuse intervals that do not fit the epoch, whose length is known once the audio is.
 
     Raises:
         ConfigError: validation would be due after the epoch's end.
     """
-    settings, batches = config.trainer.trainer, data.batches_per_epoch(global_batch)
+    settings = config.trainer.trainer
     interval = settings.val_check_interval
     if isinstance(interval, int) and interval > batches and settings.check_val_every_n_epoch is not None:
         raise ConfigError(
@@ -240,27 +253,22 @@ def check_intervals(config: Config, data: AudioDataModule, global_batch: int) ->
         )
 
 
-def validate_end(trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule) -> None:
+def validate_end(
+    trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule, checkpoints: RunCheckpoints
+) -> None:
     """Validate the final weights if training did not end with a validation."""
     in_rehearsal = trainer.fast_dev_run  # type: ignore[attr-defined]
     if module.validated_step == trainer.global_step or in_rehearsal or trainer.limit_val_batches == 0:
         return
     trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
-    _checkpointing(trainer).enter_last(trainer, module)
-
-
-def best(trainer: pl.Trainer) -> tuple[str, float] | None:
-    """Return the monitored metric and its best value."""
-    callback = _checkpointing(trainer)
-    return None if callback.best_value is None else (callback.monitor, callback.best_value)
+    checkpoints.enter_last(trainer, module)
 
 
 def draw_run_curves(trainer: pl.Trainer, run_dir: Path) -> None:
     """Draw `curves.png` from what was logged so far."""
     metrics = run_dir / "metrics.csv"
     if trainer.is_global_zero and metrics.exists():
-        draw_curves(metrics, run_dir / "curves.png")
-
-
-def _checkpointing(trainer: pl.Trainer) -> RunCheckpoints:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, RunCheckpoints))  # type: ignore[attr-defined]
+        try:
+            draw_curves(metrics, run_dir / "curves.png")
+        except OSError as error:  # a full disk, which another message is about to name
+            _log.warning("curves.png could not be drawn: %s", error)

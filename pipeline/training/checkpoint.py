@@ -7,7 +7,11 @@ is told from a whole one without a second file that could go missing.
 import hashlib
 import os
 import pickle
+import shutil
+import struct
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +19,67 @@ import torch
 
 from pipeline.errors import CheckpointError
 
-BEST, LAST = "best.ckpt", "last.ckpt"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
+# What zipfile and torch raise on damaged bytes, found by flipping every byte of a small checkpoint's directory.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    struct.error,
+)
 
 
-def write_atomically(checkpoint: dict[str, Any], path: Path) -> None:
+def write_atomically(
+    checkpoint: dict[str, Any], path: Path, before_rename: Callable[[], None] | None = None
+) -> None:
     """Write a checkpoint so that `path` holds either the former or the new one, whole, at any instant.
+
+    Args:
+        checkpoint: plain data and tensors.
+        path: the file.
+        before_rename: called when the new file is whole on the disk and `path` is still the former one.
 
     Raises:
         CheckpointError: the disk is full or not writable; the former checkpoint is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        torch.save(checkpoint, temporary)  # a path, not a file object: written without Python's global lock
+        _sync(temporary)
+        if before_rename is not None:
+            before_rename()
         temporary.replace(path)
-        _sync_directory(path.parent)
+        _sync(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         temporary.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{path}: cannot be written ({error}); free space there or set ckpt_dir"
+            f"{path}: cannot be written ({_reason(error, path.parent)}); free space there, or set "
+            "trainer.trainer.ckpt_dir for a new run. Earlier checkpoints are untouched"
         ) from error
 
 
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
+def _reason(error: Exception, directory: Path) -> str:
+    """Return why a write failed; torch does not say it."""
+    if isinstance(error, OSError) or not directory.exists():
+        return str(error)
+    free = shutil.disk_usage(directory).free
+    return f"{str(error).splitlines()[0]}; {free / 1e6:.1f} MB are free"
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -59,7 +97,7 @@ def verify(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path}: not a whole checkpoint ({error})") from None
     if damaged is not None:
         raise CheckpointError(f"{path}: damaged (checksum of {damaged} does not match)")
@@ -72,30 +110,63 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         CheckpointError: as `verify`, or the file holds more than plain data.
     """
     verify(path)
+    return _load(path, map_location=map_location)
+
+
+def peek_step(path: Path) -> int:
+    """Return the optimiser steps of a checkpoint without reading its tensors.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return int(_load(path, mmap=True)["global_step"])
+
+
+def log_mark(path: Path) -> dict[str, Any]:
+    """Return how far the logs were when a checkpoint was written, without reading its tensors.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return dict(_load(path, mmap=True)["logs"])
+
+
+def _load(path: Path, **options: Any) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        checkpoint = torch.load(path, weights_only=True, **options)
+    except _DAMAGE as error:
         raise CheckpointError(
-            f"{path}: cannot be read as plain data ({str(error).splitlines()[0]})"
+            f"{path}: cannot be read as plain data ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not {"state_dict", "global_step"} <= set(checkpoint):
         raise CheckpointError(f"{path}: not a checkpoint of this project (no state_dict)")
     return checkpoint
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same checkpoint as `source`, atomically and without copying where the disk allows."""
+    """Make `target` the same checkpoint as `source`, atomically and without copying where the disk allows.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the former `target` is untouched.
+    """
     if target.exists() and target.samefile(
         source
     ):  # renaming a file onto itself would leave the temporary name
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        os.link(source, temporary)
-    except OSError:  # a file system without hard links
-        temporary.write_bytes(source.read_bytes())
-    temporary.replace(target)
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, temporary)
+            _sync(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{target}: cannot be written ({error}); free space there. Earlier checkpoints are untouched"
+        ) from error
 
 
 def autoencoder_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

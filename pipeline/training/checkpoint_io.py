@@ -1,21 +1,39 @@
 """Lightning's way to the project's checkpoints."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.training.checkpoint import read, write_atomically
+from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoint_writer import BackgroundWriter
 
 
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes atomically, reads verified plain data."""
+class RunCheckpointIO(CheckpointIO):
+    """Writes `last.ckpt` atomically beside training, reads verified plain data.
+
+    Args:
+        store: the run's checkpoints.
+        writer: the thread that writes them.
+    """
+
+    def __init__(self, store: CheckpointStore, writer: BackgroundWriter) -> None:
+        self._store = store
+        self._writer = writer
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Callable[[], None] | None = None
     ) -> None:
-        """Write atomically."""
-        write_atomically(checkpoint, Path(path))
+        """Copy the state and have it written; `storage_options` is called when the file is whole."""
+        self._writer.submit(checkpoint, partial(self._write, Path(path), storage_options))
+
+    def _write(self, path: Path, then: Callable[[], None] | None, checkpoint: dict[str, Any]) -> None:
+        write_atomically(checkpoint, path, before_rename=self._store.keep_previous)
+        if then is not None:
+            then()
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -26,3 +44,7 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a checkpoint file."""
         Path(path).unlink(missing_ok=True)
+
+    def teardown(self) -> None:
+        """Wait until everything is written."""
+        self._writer.wait()

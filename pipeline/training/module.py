@@ -1,6 +1,5 @@
 """The training step, and nothing else."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +22,7 @@ class AutoencoderModule(pl.LightningModule):
         losses: AutoencoderOutput -> LossReport.
         metrics: validation metrics, right over ranks and an uneven last batch.
         noise: latent noise as a pure function of the global sample position.
-        optimizers: (parameters, optimiser steps of the whole run or None) -> what Lightning's `configure_optimizers`
-            returns.
+        optimizers: parameters -> what Lightning's `configure_optimizers` returns.
         inference: plain description of the model, stored in every checkpoint.
     """
 
@@ -34,7 +32,7 @@ class AutoencoderModule(pl.LightningModule):
         losses: CompositeLoss,
         metrics: MetricSet,
         noise: LatentNoise,
-        optimizers: Callable[[list[torch.nn.Parameter], int | None], Any],
+        optimizers: Callable[[list[torch.nn.Parameter]], Any],
         inference: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -73,10 +71,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and scheduler over all parameters."""
-        steps = self.trainer.estimated_stepping_batches
-        return self._optimizers(
-            list(self.autoencoder.parameters()), None if math.isinf(steps) else int(steps)
-        )
+        return self._optimizers(list(self.autoencoder.parameters()))
 
     def configure_gradient_clipping(
         self,

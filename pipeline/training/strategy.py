@@ -1,5 +1,6 @@
 """`trainer.strategy` -> Lightning's strategy, tuned for these models."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pytorch_lightning.plugins.environments import LightningEnvironment
@@ -8,19 +9,33 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
-def build_strategy(name: str, world_size: int, use_gpu: bool) -> Strategy | str:
+@dataclass(frozen=True)
+class Devices:
+    """What the ranks of a run compute on, together.
+
+    Attributes:
+        use_gpu: one GPU per process, or the CPU.
+        world_size: processes over all nodes.
+        effective_batch: samples per optimiser step over all of them.
+    """
+
+    use_gpu: bool
+    world_size: int
+    effective_batch: int
+
+
+def build_strategy(name: str, devices: Devices) -> Strategy | str:
     """Return the strategy of one process of a run.
 
     Args:
         name: `auto` or `ddp`; auto is ddp wherever there is more than one process.
-        world_size: processes over all nodes.
-        use_gpu: NCCL on GPUs, gloo on the CPU.
+        devices: NCCL on GPUs, gloo on the CPU.
     """
-    if name == "auto" and world_size == 1:
+    if name == "auto" and devices.world_size == 1:
         return "auto"
     return DDPStrategy(
         cluster_environment=LightningEnvironment(),
-        process_group_backend="nccl" if use_gpu else "gloo",
+        process_group_backend="nccl" if devices.use_gpu else "gloo",
         timeout=COLLECTIVE_TIMEOUT,
         find_unused_parameters=False,
         # Buffers are constants (windows, filter banks): sending them would be a collective in every forward pass,

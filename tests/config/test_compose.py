@@ -179,7 +179,7 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     assert config.data.eval_dataset.root == str(tmp_path / "held/out")
     assert Path(config.trainer.trainer.ckpt_dir).is_absolute()
     assert (config.run.dir, config.run.init_from) == (str(tmp_path / "here"), str(tmp_path / "a.ckpt"))
-    assert config.run.resume is None
+    assert config.run.resume == "never"
 
 
 def test_a_tree_is_read_as_it_was_written(tmp_path):

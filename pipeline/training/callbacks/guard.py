@@ -26,6 +26,14 @@ class FiniteLossGuard(pl.Callback):
         self._consecutive = 0
         self._pending: tuple[Tensor, Batch, int, int] | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches in a row were not finite."""
+        return {"consecutive": self._consecutive}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._consecutive = int(state_dict["consecutive"])
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:

@@ -1,0 +1,120 @@
+"""Signals that ask a run to stop, and the exit code that asks for it to be started again.
+
+SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 mean the same: save, end with RESUME_EXIT_CODE. During training they set a flag,
+which the loop reads between steps; before training there is nothing to save and the process ends at once.
+"""
+
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+RESUME_EXIT_CODE = 75
+"""Saved, or nothing to save yet: start me again and I go on (EX_TEMPFAIL of sysexits.h)."""
+
+ABORT_EXIT_CODE = 130
+"""Stopped at once by a second SIGINT: 128 + 2, as a shell says it."""
+
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class StopSignals:
+    """What the signals of this process have asked for.
+
+    Attributes:
+        received: name of the first signal, None before one came.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._interrupts = 0
+        self._deferred: str | None = None
+        self._before_abort: Callable[[], None] | None = None
+        self._run_dir: Path | None = None
+        self._owner = 0
+        self._quiet = False
+
+    def install(self, *, quiet: bool = False, ignore_interrupt: bool = False) -> None:
+        """Handle the signals from now on; a second call puts back handlers that a library has replaced.
+
+        Args:
+            quiet: say nothing; another process of the run speaks for this one.
+            ignore_interrupt: take no SIGINT, which a terminal sends to all processes of a command.
+        """
+        self._owner, self._quiet = os.getpid(), quiet
+        for number in _STOP:
+            ignored = ignore_interrupt and number == signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if ignored else self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    def begin_start_up(self) -> None:
+        """From now on, until `begin_training`, a signal ends the process at once: a job of a sweep starts.
+
+        Raises:
+            SystemExit: a signal came while the job before was ending.
+        """
+        self._deferred = self._before_abort = self._run_dir = None
+        if self.received is not None:
+            raise SystemExit(RESUME_EXIT_CODE)
+
+    def name_run(self, run_dir: Path) -> None:
+        """Name the run directory that a stop before training leaves behind, for the line that says how to go on."""
+        self._run_dir = run_dir
+
+    def begin_training(self) -> None:
+        """From now on a signal only sets `received`.
+
+        Raises:
+            SystemExit: a signal came before, and something has swallowed the exit that it asked for.
+        """
+        self.defer("saving after this step; a second SIGINT stops at once")
+
+    def defer(self, meaning: str, before_abort: Callable[[], None] | None = None) -> None:
+        """From now on a signal only sets `received`, and one line says what that means.
+
+        Args:
+            meaning: what happens next.
+            before_abort: called before a second SIGINT ends the process.
+
+        Raises:
+            SystemExit: a signal came before.
+        """
+        self._deferred, self._before_abort = meaning, before_abort
+        if self.received is not None:
+            raise SystemExit(RESUME_EXIT_CODE)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a fork without handlers of its own yet; its parent decides for it
+            return
+        name = signal.Signals(number).name
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            self._say("second SIGINT: stopped at once, nothing more is saved")
+            if self._before_abort is not None:
+                self._before_abort()
+            os._exit(ABORT_EXIT_CODE)
+        if self.received is not None:  # schedulers repeat themselves
+            return
+        self.received = name
+        if self._deferred is not None:
+            self._say(f"{name} received: {self._deferred}")
+            return
+        command = "with the same command"
+        if self._run_dir is not None:
+            command = f"with: {shlex.join(['python', 'train.py', f'run.resume={self._run_dir}'])}"
+        self._say(f"stopped by {name} before training began; nothing to save; start again {command}")
+        raise SystemExit(RESUME_EXIT_CODE)
+
+    def _say(self, line: str) -> None:
+        if self._quiet:
+            return
+        try:  # past loggers and streams, which a handler may have interrupted
+            os.write(2, f"{line}\n".encode())
+        except OSError:  # nobody listens any more
+            return
+
+
+stop_signals = StopSignals()
+"""The one of this process."""

@@ -1,0 +1,54 @@
+"""The callbacks of a run, in the order in which they act."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelSummary, RichModelSummary, RichProgressBar
+
+from pipeline.config.schema import Config
+from pipeline.training.callbacks.bad_files import BadFileReport
+from pipeline.training.callbacks.checkpointing import RunCheckpoints
+from pipeline.training.callbacks.demos import ValidationDemos
+from pipeline.training.callbacks.metrics_log import MetricsLog
+from pipeline.training.callbacks.progress import Progress
+from pipeline.training.reproducibility import BatchSeed
+
+
+def build_callbacks(config: Config, run_dir: Path, checkpoints: RunCheckpoints) -> list[pl.Callback]:
+    """Build the callbacks of a run.
+
+    Args:
+        config: checked configuration.
+        run_dir: the run directory.
+        checkpoints: acts last, so that what it saves includes all that the others did.
+    """
+    settings = config.trainer.trainer
+    on_terminal = sys.stdout.isatty()
+    callbacks: list[pl.Callback] = [
+        BatchSeed(config.trainer.seed),
+        checkpoints.guard,
+        checkpoints.sequence,
+        BadFileReport(),
+        MetricsLog(settings.log_every_n_steps),
+        Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
+        ValidationDemos(
+            run_dir / "media", config.data.sample_rate_hz, settings.num_demos, settings.demo_seconds
+        ),
+    ]
+    if settings.enable_model_summary:
+        callbacks.append(RichModelSummary(max_depth=2) if on_terminal else ModelSummary(max_depth=2))
+    if settings.enable_progress_bar and on_terminal:
+        callbacks.append(_Bar())
+    return [*callbacks, checkpoints]
+
+
+class _Bar(RichProgressBar):
+    """Lightning's bar without the version number that loggers report."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return the figures behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

@@ -1,0 +1,114 @@
+"""The checkpoints of one run on disk: which there are, which is the newest whole one, which stay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import CheckpointError
+from pipeline.training.checkpoint import BEST, LAST, PREVIOUS, link, peek_step, verify
+
+_RANKED = "step-*.ckpt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The checkpoint that a run goes on from.
+
+    Attributes:
+        path: the newest whole checkpoint, None where there is none.
+        notes: what was passed over and why.
+    """
+
+    path: Path | None
+    notes: tuple[str, ...]
+
+
+class CheckpointStore:
+    """The checkpoint folder of a run.
+
+    `last.ckpt` is the newest, `previous.ckpt` the one before it, `best.ckpt` the best by the monitored metric and
+    `step-<n>.ckpt` the ranked ones. Names that mean the same checkpoint share one file.
+
+    Args:
+        directory: the folder.
+        save_top_k: how many ranked checkpoints stay; -1 keeps all, 0 keeps `last.ckpt` alone.
+    """
+
+    def __init__(self, directory: Path, save_top_k: int) -> None:
+        self.directory = directory
+        self._save_top_k = save_top_k
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.directory / LAST
+
+    def keep_previous(self) -> None:
+        """Give the newest checkpoint the name of the one before it, shortly before a newer one takes its place."""
+        if self._save_top_k != 0 and self.last.exists():
+            link(self.last, self.directory / PREVIOUS)
+
+    def enter(self, names: Sequence[str], ranking: Sequence[str]) -> None:
+        """Give the newest checkpoint further names, keep `best.ckpt` the best, and drop what is no longer ranked.
+
+        Args:
+            names: further names of `last.ckpt`.
+            ranking: names of the ranked checkpoints, best first.
+        """
+        for name in names:
+            link(self.last, self.directory / name)
+        if ranking and (self.directory / ranking[0]).exists():
+            link(self.directory / ranking[0], self.directory / BEST)
+        if self._save_top_k > 0:
+            for path in self.directory.glob(_RANKED):
+                if path.name not in ranking:
+                    path.unlink()
+
+    def repair(self, ranking: Sequence[str], name: str) -> None:
+        """Finish what a kill cut short after a checkpoint was written and before its names were.
+
+        Args:
+            ranking: names of the ranked checkpoints of `last.ckpt`, best first.
+            name: the name that `last.ckpt` has if it is ranked.
+        """
+        for leftover in self.directory.glob(".*.tmp"):
+            leftover.unlink()
+        if self.last.exists():
+            self.enter([name] if name in ranking else [], ranking)
+
+    def newest(self, may_rename: bool) -> Found:
+        """Find the newest whole checkpoint.
+
+        Args:
+            may_rename: give damaged files the ending `.damaged`, so that none is met twice.
+        """
+        notes = []
+        for path in self._newest_first():
+            try:
+                verify(path)
+                peek_step(path)
+            except CheckpointError as error:
+                notes.append(f"passed over: {error}")
+                if may_rename and path.exists():
+                    path.rename(path.with_name(path.name + ".damaged"))
+                continue
+            return Found(path, tuple(notes))
+        return Found(None, tuple(notes))
+
+    def _newest_first(self) -> list[Path]:
+        """Order by optimiser steps; a file that does not tell them comes first, to be named and passed over."""
+        steps: dict[Path, int] = {}
+        for name in (LAST, PREVIOUS, BEST):
+            path = self.directory / name
+            if path.exists():
+                try:
+                    steps[path] = peek_step(path)
+                except CheckpointError:
+                    steps[path] = 2**62
+        for path in self.directory.glob(_RANKED):
+            steps[path] = int(path.stem.removeprefix("step-"))
+        order = [LAST, PREVIOUS]  # of equals: last.ckpt also knows what came after the step
+        return sorted(
+            steps,
+            key=lambda path: (-steps[path], order.index(path.name) if path.name in order else len(order)),
+        )
