@@ -1,0 +1,169 @@
+"""What saving costs: how long a checkpoint of the full-size model holds training up.
+
+    python benchmarks/checkpoint_stall.py                 # one GPU if there is one, else the CPU
+    python benchmarks/checkpoint_stall.py --seconds 60 --pairs 3 --json stall.json
+
+One training run alternates windows without checkpoints and windows with one each, so that both see the same machine.
+On a GPU the claim is a loss of at most 1 % of wall time with a checkpoint a minute; on a CPU, where training itself
+takes the cores that the writing thread needs, that the training thread is held up for at most 0.15 s a checkpoint.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.full_size import checked_config
+from pipeline.launch.directory import RunDirectory
+from pipeline.training import assembly
+from pipeline.training.callbacks.checkpointing import RunCheckpoints
+from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.start import Start
+from pipeline.training.stopping import StopConditions
+from pipeline.training.strategy import Devices
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some seconds of training.
+
+    Attributes:
+        saving: with one checkpoint, or without.
+        seconds: wall time.
+        steps: optimiser steps in it.
+        blocked_s: time that saving held the training thread up.
+    """
+
+    saving: bool
+    seconds: float
+    steps: int
+    blocked_s: float
+
+
+class Windows(pl.Callback):
+    """Switches saving on and off every so many seconds, and measures the steps between."""
+
+    def __init__(self, checkpoints: RunCheckpoints, seconds: float, pairs: int, warm_up_steps: int) -> None:
+        self.measured: list[Window] = []
+        self._checkpoints = checkpoints
+        self._seconds = seconds
+        self._count = 2 * pairs
+        self._warm_up_steps = warm_up_steps
+        self._began: tuple[float, int, int] | None = None  # time, step, saves
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Close a window that has lasted long enough."""
+        blocked_s, step = self._checkpoints.blocked_s, trainer.global_step
+        if step < self._warm_up_steps:
+            return
+        if self._began is not None and time.perf_counter() - self._began[0] < self._seconds:
+            return
+        self._checkpoints.writer.wait()  # a write belongs to the window that asked for it
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._began is not None:
+            began, first, saves = self._began
+            blocked = sum(blocked_s[saves:])
+            self.measured.append(Window(len(self.measured) % 2 == 1, now - began, step - first, blocked))
+        if len(self.measured) == self._count:
+            trainer.fit_loop.epoch_loop.max_steps = step
+        is_saving = len(self.measured) % 2 == 1
+        # the save comes with the first step of the window: the one before lies longer ago than a window
+        self._checkpoints.every_n_minutes = self._seconds / 60 if is_saving else None
+        self._began = (time.perf_counter(), step, len(blocked_s))
+
+
+def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple[list[Window], float]:
+    """Train the full-size complex model; returns the windows and the size of a checkpoint in MB."""
+    checked = checked_config(
+        run_dir,
+        f"data.train_dataloader.batch_size={batch_size}",
+        f"data.train_dataloader.num_workers={max(1, len(os.sched_getaffinity(0)) - 2)}",
+        f"trainer.precision={'bf16-mixed' if torch.cuda.is_available() else '32-true'}",
+        "trainer.trainer.max_epochs=100000",
+        "trainer.trainer.limit_val_batches=0",
+        "trainer.trainer.save_every_n_epochs=100000",
+        "trainer.trainer.save_every_n_minutes=null",
+        "trainer.trainer.enable_progress_bar=false",
+        "trainer.trainer.enable_model_summary=false",
+    )
+    config, run = checked.config, RunDirectory.of(checked.config)
+    data = assembly.build_data(config, checked.resources.batch_size, checked.resources.accumulate)
+    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, None)
+    store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
+    stop = StopConditions(lambda: None, None, time.monotonic())
+    checkpoints = assembly.build_checkpoints(config, store, stop)
+    loggers = assembly.build_run_loggers(
+        config, checked.losses, run.path, Start(None, None, None, "untrained", ())
+    )
+    devices = Devices(checked.resources.use_gpu, 1, checked.resources.effective_batch)
+    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
+    windows = Windows(checkpoints, seconds, pairs, warm_up_steps=20 if devices.use_gpu else 2)
+    trainer.callbacks.insert(0, windows)  # type: ignore[attr-defined]
+    trainer.fit(module, datamodule=data)
+    return windows.measured, store.last.stat().st_size / 1e6
+
+
+def main() -> int:
+    """Measure, print a table, and return 0 if the claim holds."""
+    is_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a window")
+    parser.add_argument("--pairs", type=int, default=3, help="windows of each kind")
+    parser.add_argument("--batch-size", type=int, default=32 if is_gpu else 1)
+    parser.add_argument("--json", type=Path, default=Path("checkpoint_stall.json"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        windows, size_mb = measure(
+            Path(folder) / "run", arguments.batch_size, arguments.seconds, arguments.pairs
+        )
+    rate = {
+        saving: sum(w.steps for w in windows if w.saving == saving)
+        / sum(w.seconds for w in windows if w.saving == saving)
+        for saving in (False, True)
+    }
+    blocked = [window.blocked_s for window in windows if window.saving]
+    loss, worst = 1 - rate[True] / rate[False], max(blocked)
+    holds = loss <= 0.01 if is_gpu else worst <= 0.15
+    table = Table(title=f"one checkpoint of {size_mb:.0f} MB in {arguments.seconds:g} s")
+    for heading in ("window", "steps", "seconds", "steps/s", "blocked s"):
+        table.add_column(heading, justify="right")
+    for w in windows:
+        name = "saving" if w.saving else "not saving"
+        table.add_row(
+            name, str(w.steps), f"{w.seconds:.1f}", f"{w.steps / w.seconds:.3f}", f"{w.blocked_s:.3f}"
+        )
+    console = Console()
+    console.print(table)
+    device = torch.cuda.get_device_name() if is_gpu else "CPU"
+    console.print(
+        f"{device}: loss of throughput {100 * loss:.2f} %, training thread held up {worst:.3f} s a checkpoint at most; "
+        f"claim ({'at most 1 % on a GPU' if is_gpu else 'at most 0.15 s on a CPU'}): {'holds' if holds else 'FAILS'}"
+    )
+    result = {
+        "device": device,
+        "checkpoint_mb": size_mb,
+        "loss": loss,
+        "blocked_s": blocked,
+        "holds": holds,
+        "windows": [asdict(window) for window in windows],
+    }
+    arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
