@@ -23,6 +23,17 @@ class BackgroundWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
 
+    def reserve(self, state: dict[str, Any]) -> None:
+        """Make memory for copies of a state in the second thread, so that the first save need not.
+
+        Args:
+            state: parts of a checkpoint, under the same keys.
+        """
+        self._under_way = self._thread.submit(self._make_room, state)
+
+    def _make_room(self, state: dict[str, Any]) -> None:
+        self._copy = _copy(state, None, _room_for)
+
     @property
     def is_busy(self) -> bool:
         """Whether a write is under way."""
@@ -67,18 +78,26 @@ class BackgroundWriter:
         self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
 
 
-def _copy(value: Any, former: Any) -> Any:
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _room_for(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(tensor, device="cpu")
+
+
+def _copy(value: Any, former: Any, fresh: Callable[[torch.Tensor], torch.Tensor] = _to_host) -> Any:
     """Copy tensors to the CPU's memory, that of the former copy where it fits, and all containers around them."""
     if isinstance(value, torch.Tensor):
         if isinstance(former, torch.Tensor) and (former.shape, former.dtype) == (value.shape, value.dtype):
             return former.copy_(value.detach())
-        return value.detach().to("cpu", copy=True)
+        return fresh(value)
     if isinstance(value, dict):
         known = former if isinstance(former, dict) else {}
         pairs = ((key, item, known[key] if key in known else None) for key, item in value.items())
-        return type(value)((key, _copy(item, old)) for key, item, old in pairs)
+        return type(value)((key, _copy(item, old, fresh)) for key, item, old in pairs)
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         fits = isinstance(former, list | tuple) and len(former) == len(value)
         olds = former if fits else [None] * len(value)
-        return type(value)(_copy(item, old) for item, old in zip(value, olds, strict=True))
+        return type(value)(_copy(item, old, fresh) for item, old in zip(value, olds, strict=True))
     return value

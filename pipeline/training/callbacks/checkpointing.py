@@ -70,6 +70,7 @@ class RunCheckpoints(pl.Callback):
         self.every_n_minutes = every_n_minutes
         self._ranking: list[tuple[float, str]] = []  # (metric, file name), best first
         self._saved_step = -1
+        self._has_room = False
         self.blocked_s: list[float] = []
         self._last_save_s = 0.0
         self._shared_batches = 0  # validation batches that every rank has
@@ -122,6 +123,7 @@ class RunCheckpoints(pl.Callback):
         """
         decision = self._agreement.decide(self._wish(trainer))
         self.writer.check()
+        self._reserve(trainer)
         is_end = trainer.fit_loop.done
         if is_end or self._is_due(trainer):
             self._save(trainer, may_rank=True)
@@ -174,6 +176,15 @@ class RunCheckpoints(pl.Callback):
         ranked = [entry[1] for entry in self._ranking]
         if trainer.is_global_zero and name in ranked:
             self.store.enter([name], ranked)
+
+    def _reserve(self, trainer: pl.Trainer) -> None:
+        """Have memory made for the first save, once the optimiser has its state."""
+        if trainer.is_global_zero and not self._has_room:
+            states = [optimizer.state_dict() for optimizer in trainer.optimizers]
+            self.writer.reserve(
+                {"state_dict": trainer.lightning_module.state_dict(), "optimizer_states": states}
+            )
+        self._has_room = True
 
     def _wish(self, trainer: pl.Trainer) -> Decision:
         if self._stop.reason(self.writer.slowest_s) is not None:
