@@ -7,6 +7,7 @@ which the loop reads between steps; before training there is nothing to save and
 import os
 import shlex
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -25,9 +26,11 @@ class StopSignals:
 
     Attributes:
         received: name of the first signal, None before one came.
+        began_s: `time.monotonic()` when the process began to listen, at its start.
     """
 
     def __init__(self) -> None:
+        self.began_s = 0.0
         self.received: str | None = None
         self._interrupts = 0
         self._deferred: str | None = None
@@ -43,6 +46,7 @@ class StopSignals:
             quiet: say nothing; another process of the run speaks for this one.
             ignore_interrupt: take no SIGINT, which a terminal sends to all processes of a command.
         """
+        self.began_s = time.monotonic()
         self._owner, self._quiet = os.getpid(), quiet
         for number in _STOP:
             ignored = ignore_interrupt and number == signal.SIGINT

@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LaunchError, TrainingError
@@ -39,7 +38,6 @@ def train(checked: Preflight) -> None:
         PipelineError: anything that the user can mend.
         SystemExit: with RESUME_EXIT_CODE, after a signal or at the end of `max_time`.
     """
-    began_s = time.monotonic()
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
     from pipeline.training.agreement import StopRequested
@@ -73,7 +71,7 @@ def train(checked: Preflight) -> None:
         _log.info("%s", module.autoencoder)
 
     loggers = assembly.build_run_loggers(config, checked.losses, run.path, start)
-    stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, began_s)
+    stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
     checkpoints = assembly.build_checkpoints(config, store, stop)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
     trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
@@ -82,10 +80,11 @@ def train(checked: Preflight) -> None:
     stop_signals.begin_training()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
-        assembly.validate_end(trainer, module, data, checkpoints)
+        assembly.validate_end(trainer, module, data)
+        checkpoints.finish(trainer, module)
     except StopRequested as request:
-        _log.warning("%s: saved up to step %d", request, trainer.global_step)
-        _log.warning("to go on from there: %s", resume_command(run.path))
+        _log.info("%s: saved up to step %d", request, trainer.global_step)
+        _log.info("to go on from there: %s", resume_command(run.path))
         sys.exit(RESUME_EXIT_CODE)
     except (RuntimeError, OSError) as error:
         raise _explain(error, checked, trainer.global_step) from error

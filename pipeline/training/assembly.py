@@ -253,15 +253,11 @@ def check_intervals(config: Config, batches: int) -> None:
         )
 
 
-def validate_end(
-    trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule, checkpoints: RunCheckpoints
-) -> None:
+def validate_end(trainer: pl.Trainer, module: AutoencoderModule, data: AudioDataModule) -> None:
     """Validate the final weights if training did not end with a validation."""
     in_rehearsal = trainer.fast_dev_run  # type: ignore[attr-defined]
-    if module.validated_step == trainer.global_step or in_rehearsal or trainer.limit_val_batches == 0:
-        return
-    trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
-    checkpoints.enter_last(trainer, module)
+    if module.validated_step != trainer.global_step and not in_rehearsal and trainer.limit_val_batches != 0:
+        trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
 
 
 def draw_run_curves(trainer: pl.Trainer, run_dir: Path) -> None:

@@ -88,5 +88,17 @@ class AutoencoderModule(pl.LightningModule):
             torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Embed all that inference needs, as plain data."""
+        """Embed all that inference needs, and the newest validation, as plain data."""
         checkpoint["inference"] = self._inference
+        checkpoint["validation"] = {
+            "initial": self.initial_metrics,
+            "newest": self.validation_metrics,
+            "step": self.validated_step,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the newest validation: one that is behind is not repeated."""
+        validation = checkpoint["validation"]
+        self.initial_metrics = dict(validation["initial"])
+        self.validation_metrics = dict(validation["newest"])
+        self.validated_step = int(validation["step"])

@@ -3,8 +3,9 @@
     python -m tests.integration.preloaded
 
 Reads one JSON request a line from standard input, {"arguments", "environment", "directory", "output"}, and answers
-each with a line that holds the exit code. Nothing of torch runs in this process, so that a fork starts no worse than
-a fresh process; runs from scratch stand beside it in the tests.
+each with a line that holds the exit code. With a key "own_session" the run leads a session of its own, and a line
+with its process id comes before that of its exit code. Nothing of torch runs in this process, so that a fork starts no
+worse than a fresh process; runs from scratch stand beside it in the tests.
 """
 
 import json
@@ -12,11 +13,13 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pipeline.data.datamodule
 import pipeline.training.assembly  # noqa: F401
+from tests.integration.chaos.observer import chaos_observer
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 
@@ -33,10 +36,15 @@ def _run(request: dict[str, Any]) -> int:
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
     sys.argv = [str(TRAIN), *request["arguments"]]
+    chaos_observer.watch_if_told()
+    chaos_observer.break_if_told()
     try:
         runpy.run_path(str(TRAIN), run_name="__main__")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException:  # what an interpreter says before it ends
+        traceback.print_exc()
+        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -46,14 +54,20 @@ def _run(request: dict[str, Any]) -> int:
 def main() -> None:
     """Serve requests until standard input ends."""
     for line in sys.stdin:
+        request = json.loads(line)
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             code = 1
             try:
-                code = _run(json.loads(line))
+                if "own_session" in request:
+                    os.setsid()
+                code = _run(request)
             finally:
                 os._exit(code)
+        if "own_session" in request:
+            sys.stdout.write(f"{child}\n")
+            sys.stdout.flush()
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()

@@ -65,8 +65,12 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_again(train):
 def test_a_finished_run_that_is_extended_equals_a_longer_one(train):
     whole = train(*EPOCHS, "trainer.trainer.max_steps=10", "trainer.trainer.max_epochs=-1", name="whole")
     short = train(*EPOCHS, "trainer.trainer.max_steps=5", "trainer.trainer.max_epochs=-1", name="short")
+    before = {path.name: path.read_bytes() for path in (short.directory / "checkpoints").iterdir()}
+    metrics = (short.directory / "metrics.csv").read_bytes()
     said = train(f"run.resume={short.directory}")
     assert said.code == 0 and "nothing left to train: step 5" in said.output
+    assert (short.directory / "metrics.csv").read_bytes() == metrics
+    assert {path.name: path.read_bytes() for path in (short.directory / "checkpoints").iterdir()} == before
     again = train(f"run.resume={short.directory}", "trainer.trainer.max_steps=10")
     assert again.code == 0, again.output
     assert weights_digest(short.directory / "checkpoints" / "last.ckpt") == whole.weights

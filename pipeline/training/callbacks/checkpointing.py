@@ -82,11 +82,12 @@ class RunCheckpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the ranking, as plain data."""
-        return {"ranking": [list(entry) for entry in self._ranking]}
+        return {"ranking": [list(entry) for entry in self._ranking], "saved_step": self._saved_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the ranking of the resumed run."""
         self._ranking = [(float(value), str(name)) for value, name in state_dict["ranking"]]
+        self._saved_step = int(state_dict["saved_step"])
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -98,8 +99,13 @@ class RunCheckpoints(pl.Callback):
         """Connect the ranks."""
         self._agreement.connect()
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Finish what a kill has cut short."""
+        if trainer.is_global_zero:
+            self.store.repair([name for _, name in self._ranking], _name(self._saved_step))
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check that all ranks start at one place, and finish what a kill has cut short.
+        """Check that all ranks start at one place.
 
         Raises:
             LaunchError: ranks have found different checkpoints.
@@ -111,8 +117,6 @@ class RunCheckpoints(pl.Callback):
                 f"the processes of this run have found different checkpoints in {self.store.directory}; "
                 "is it one folder on all nodes?"
             )
-        if trainer.is_global_zero:
-            self.store.repair([name for _, name in self._ranking], _own_name(trainer))
 
     def on_settled(self, trainer: pl.Trainer) -> None:
         """Save and stop where it is due; called between two optimiser steps, when all that follows one is done.
@@ -162,20 +166,25 @@ class RunCheckpoints(pl.Callback):
             self._leave()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait until everything is written; the best is there even where nothing was validated."""
+        """Wait until everything is written."""
         self.writer.wait()
-        if trainer.is_global_zero and self._save_top_k != 0 and not (self.store.directory / BEST).exists():
-            link(self.store.last, self.store.directory / BEST)
 
-    def enter_last(self, trainer: pl.Trainer, module: AutoencoderModule) -> None:
-        """Rank `last.ckpt` by a validation that came after it was written."""
-        if self._save_top_k == 0 or module.validated_step != self._saved_step:
+    def finish(self, trainer: pl.Trainer, module: AutoencoderModule) -> None:
+        """Rank `last.ckpt` by a validation that came after it was written; the best is there even without any.
+
+        Args:
+            trainer: whose training is over.
+            module: holds the newest validation.
+        """
+        if self._save_top_k == 0 or not trainer.is_global_zero:
             return
-        name = _own_name(trainer)
-        self._rank(module.validation_metrics[self.monitor], name)
+        name = _name(self._saved_step)
+        if module.validated_step == self._saved_step:
+            self._rank(module.validation_metrics[self.monitor], name)
         ranked = [entry[1] for entry in self._ranking]
-        if trainer.is_global_zero and name in ranked:
-            self.store.enter([name], ranked)
+        self.store.enter([name] if name in ranked else [], ranked)
+        if self.store.last.exists() and not (self.store.directory / BEST).exists():
+            link(self.store.last, self.store.directory / BEST)
 
     def _reserve(self, trainer: pl.Trainer) -> None:
         """Have memory made for the first save, once the optimiser has its state."""
@@ -210,14 +219,15 @@ class RunCheckpoints(pl.Callback):
         assert isinstance(module, AutoencoderModule)
         self.guard.settle(trainer)
         self.sequence.gather()  # no rank stands at a loss that is not finite: it would be missing here
-        own_name = _own_name(trainer)
+        self._saved_step = trainer.global_step
+        own_name = _name(self._saved_step)
         if may_rank and self._save_top_k != 0 and module.validated_step == trainer.global_step:
             self._rank(module.validation_metrics[self.monitor], own_name)
         ranked = [name for _, name in self._ranking]
         is_kept = own_name in ranked or (may_rank and self._save_top_k == -1)
         then = partial(self.store.enter, [own_name] if is_kept else [], ranked)
         trainer.save_checkpoint(self.store.last, storage_options=then)
-        self._saved_step, self._last_save_s = trainer.global_step, time.monotonic()
+        self._last_save_s = time.monotonic()
         self.blocked_s.append(time.perf_counter() - began)
 
     def _leave(self) -> None:
@@ -236,5 +246,5 @@ class RunCheckpoints(pl.Callback):
         self._ranking = entries[: self._save_top_k] if self._save_top_k > 0 else entries
 
 
-def _own_name(trainer: pl.Trainer) -> str:
-    return f"step-{trainer.global_step:08d}.ckpt"
+def _name(step: int) -> str:
+    return f"step-{step:08d}.ckpt"
