@@ -1,7 +1,8 @@
 """The run directory: identity of a run, and its records."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -13,7 +14,7 @@ from pipeline.config import compose
 from pipeline.config.atomic import write_text
 from pipeline.config.compose import Composition
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import lock
 
 
@@ -83,7 +84,7 @@ def claim(config: Config, sweep_dir: Path | None) -> Config:
             ) from None
     settled = {"dir": str(path), "resume": "never"}
     config = config.model_copy(update={"run": config.run.model_copy(update=settled)})
-    _claim_checkpoints(config, RunDirectory.of(config))
+    _claim_checkpoints(RunDirectory.of(config))
     return config
 
 
@@ -98,10 +99,19 @@ def write_records(config: Config, composition: Composition) -> None:
     """Write what a run is made of; call it with the lock held. `config.yaml` comes last: with it the run exists.
 
     Raises:
-        ConfigError: another process has begun a run in this directory.
+        ConfigError: another process has begun a run in this directory, or with this `ckpt_dir`.
     """
     run = RunDirectory.of(config)
     _refuse_a_run(run.path)
+    if run.checkpoints.parent == run.path:
+        _write_records(config, composition, run)
+        return
+    with _hold_checkpoints(run):
+        _claim_checkpoints(run)  # again: of two runs that begin at one instant, the second sees the first
+        _write_records(config, composition, run)
+
+
+def _write_records(config: Config, composition: Composition, run: RunDirectory) -> None:
     hydra_dir = run.path / ".hydra"
     hydra_dir.mkdir(exist_ok=True)  # a run that was killed before its config.yaml leaves one
     write_text(hydra_dir / "overrides.yaml", OmegaConf.to_yaml(list(composition.overrides)))
@@ -136,7 +146,21 @@ def _make_unique(root: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _claim_checkpoints(config: Config, run: RunDirectory) -> None:
+@contextmanager
+def _hold_checkpoints(run: RunDirectory) -> Iterator[None]:
+    """Keep other runs from claiming a `ckpt_dir`."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock.hold(run.checkpoints))
+        except LaunchError:
+            raise ConfigError(
+                f"trainer.trainer.ckpt_dir={run.checkpoints}: another run is being begun there, or it cannot be "
+                "written; two runs never share one: choose an empty folder"
+            ) from None
+        yield
+
+
+def _claim_checkpoints(run: RunDirectory) -> None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     if run.checkpoints.parent == run.path:
         return

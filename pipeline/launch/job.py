@@ -71,11 +71,11 @@ def start(composition: Composition) -> None:
             directory.write_records(checked.config, composition)
         stop_signals.name_run(run.path)
         write_provenance(checked.config, composition.overrides)
-        resume.remember(run.path, changes or {})
-        if checked.resources.world_size > 1:
-            run_ranks(run.path, checked.resources, lock)
-        else:
-            train(checked)
+        with resume.remembering(run.path, run.checkpoints, changes or {}):
+            if checked.resources.world_size > 1:
+                run_ranks(run.path, checked.resources, lock)
+            else:
+                train(checked)
 
 
 def _decide(wanted: Config, composition: Composition) -> tuple[Preflight, dict[str, Any] | None]:

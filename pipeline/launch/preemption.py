@@ -26,7 +26,7 @@ class StopSignals:
 
     Attributes:
         received: name of the first signal, None before one came.
-        began_s: `time.monotonic()` when the process began to listen, at its start.
+        began_s: `time.monotonic()` at the start of the job, from which `max_time` counts.
     """
 
     def __init__(self) -> None:
@@ -37,24 +37,29 @@ class StopSignals:
         self._before_abort: Callable[[], None] | None = None
         self._run_dir: Path | None = None
         self._owner = 0
-        self._quiet = False
+        self._quiet = self._supervised = self._had_job = False
 
-    def install(self, *, quiet: bool = False, ignore_interrupt: bool = False) -> None:
+    def install(self, *, quiet: bool = False, supervised: bool = False, began_s: float | None = None) -> None:
         """Handle the signals from now on; a second call puts back handlers that a library has replaced.
 
         Args:
             quiet: say nothing; another process of the run speaks for this one.
-            ignore_interrupt: take no SIGINT, which a terminal sends to all processes of a command.
+            supervised: another process takes the signals, says what they mean and passes them on. This one takes no
+                SIGINT, which a terminal sends to all processes of a command, and announces nothing in training.
+            began_s: `time.monotonic()` at the start of the job, on the clock that a host's processes share; None: now.
         """
-        self.began_s = time.monotonic()
-        self._owner, self._quiet = os.getpid(), quiet
+        self.began_s = time.monotonic() if began_s is None else began_s
+        self._owner, self._quiet, self._supervised = os.getpid(), quiet, supervised
         for number in _STOP:
-            ignored = ignore_interrupt and number == signal.SIGINT
+            ignored = supervised and number == signal.SIGINT
             signal.signal(number, signal.SIG_IGN if ignored else self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
     def begin_start_up(self) -> None:
-        """From now on, until `begin_training`, a signal ends the process at once: a job of a sweep starts.
+        """From now on, until `begin_training`, a signal ends the process at once: a job starts.
+
+        The first job of a process that has installed the handlers began with the process. Another job of a sweep, and
+        one that a launcher has sent to a process of its own (with handlers of its own), begins now.
 
         Raises:
             SystemExit: a signal came while the job before was ending.
@@ -62,6 +67,9 @@ class StopSignals:
         self._deferred = self._before_abort = self._run_dir = None
         if self.received is not None:
             raise SystemExit(RESUME_EXIT_CODE)
+        began_with_process = self._owner == os.getpid() and not self._had_job
+        self._had_job = True
+        self.install(began_s=self.began_s if began_with_process else None)
 
     def name_run(self, run_dir: Path) -> None:
         """Name the run directory that a stop before training leaves behind, for the line that says how to go on."""
@@ -103,7 +111,8 @@ class StopSignals:
             return
         self.received = name
         if self._deferred is not None:
-            self._say(f"{name} received: {self._deferred}")
+            if not self._supervised:
+                self._say(f"{name} received: {self._deferred}")
             return
         command = "with the same command"
         if self._run_dir is not None:

@@ -79,7 +79,7 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
         losses,
         metrics,
         stepping,
-        (*notes, *_loader_notes(config), *optimizer_notes, *losses.notes),
+        (*notes, *_horizon_notes(config), *_loader_notes(config), *optimizer_notes, *losses.notes),
     )
 
 
@@ -157,6 +157,16 @@ def _check_horizon(config: Config) -> None:
                 f"trainer.trainer.min_{unit}={least} exceeds trainer.trainer.max_{unit}={most}; "
                 f"valid: min_{unit} of at most {most}, or null"
             )
+
+
+def _horizon_notes(config: Config) -> list[str]:
+    """Say that a minimum has no effect."""
+    lightning = config.trainer.trainer
+    return [
+        f"trainer.trainer.{key}={least} has no effect: nothing ends training before max_epochs, max_steps"
+        for key, least in (("min_epochs", lightning.min_epochs), ("min_steps", lightning.min_steps))
+        if least is not None
+    ]
 
 
 def _loader_notes(config: Config) -> list[str]:

@@ -24,7 +24,7 @@ _POLL_S = 0.2
 
 
 def run_ranks(run_dir: Path, resources: Resources, lock: int) -> None:
-    """Run every rank of this node as `python -m pipeline.launch.rank RUN_DIR PARENT` and wait for all.
+    """Run every rank of this node as `python -m pipeline.launch.rank RUN_DIR PARENT BEGAN` and wait for all.
 
     A signal is passed on to all ranks, which agree on a step, save, and leave. No rank outlives this process.
 
@@ -63,7 +63,14 @@ def run_ranks(run_dir: Path, resources: Resources, lock: int) -> None:
 
 def _start(run_dir: Path, rank: int, environment: Mapping[str, str], lock: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.launch.rank", str(run_dir), str(os.getpid())],
+        [
+            sys.executable,
+            "-m",
+            "pipeline.launch.rank",
+            str(run_dir),
+            str(os.getpid()),
+            str(stop_signals.began_s),
+        ],
         env={**environment, "LOCAL_RANK": str(rank), "RANK": str(rank)},
         start_new_session=True,  # a terminal's Ctrl-C reaches this process only, which passes it on once
         pass_fds=(lock,),

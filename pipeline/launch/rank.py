@@ -1,4 +1,4 @@
-"""One rank of a run, started by `pipeline.launch.processes`: `python -m pipeline.launch.rank RUN_DIR PARENT`."""
+"""One rank of a run, started by `pipeline.launch.processes`: `python -m pipeline.launch.rank RUN_DIR PARENT BEGAN`."""
 
 import os
 import sys
@@ -10,7 +10,9 @@ from pipeline.launch.preemption import stop_signals
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
     stop_signals.name_run(Path(sys.argv[1]))
-    stop_signals.install(quiet=os.environ["RANK"] != "0", ignore_interrupt=True)  # the imports take seconds
+    stop_signals.install(  # the imports take seconds
+        quiet=os.environ["RANK"] != "0", supervised=True, began_s=float(sys.argv[3])
+    )
 
 from pipeline.launch import preflight, resume  # noqa: E402
 from pipeline.launch.report import plain_errors  # noqa: E402

@@ -1,12 +1,13 @@
 """How a run speaks to a person: errors in one sentence, a banner at the start, a table at the end."""
 
+import errno
 import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -24,14 +25,28 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print a user's error without a traceback and end with exit code 1; defects keep their traceback."""
+    """Print a user's error without a traceback and end with exit code 1; defects keep their traceback.
+
+    A full disk is a user's error wherever it is met.
+    """
     try:
         yield
     except PipelineError as error:
-        if not logging.getLogger("pipeline").handlers:  # nothing of a run has begun
-            configure_logging()
-        _log.error("%s: %s", type(error).__name__, error)
-        sys.exit(1)
+        _fail(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(
+            f"{place}{error.strerror}; free space on the disk of the run, then start the same command again"
+        )
+
+
+def _fail(message: str) -> NoReturn:
+    if not logging.getLogger("pipeline").handlers:  # nothing of a run has begun
+        configure_logging()
+    _log.error("%s", message)
+    sys.exit(1)
 
 
 def render(table: Table) -> str:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from pipeline.config import compose
 from pipeline.config.atomic import write_text
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
+from pipeline.launch.preemption import RESUME_EXIT_CODE
 
 _log = logging.getLogger(__name__)
 _CHANGES = "changes.yaml"
 _ABSENT = "absent"
+_NEWEST = "last.ckpt"
 
 # What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
 _CHANGEABLE = re.compile(
@@ -29,13 +32,18 @@ _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 
 
 def locate(path: Path) -> Path:
-    """Return the run directory that a path stands for: itself, or that of a checkpoint.
+    """Return the run directory that a path stands for: itself, or that of its newest checkpoint.
 
     Raises:
-        ConfigError: no run is there.
+        ConfigError: no run is there, or the path names a checkpoint that a run does not go on from.
     """
     folder = path
-    if path.suffix == ".ckpt" and path.exists():
+    if path.suffix == ".ckpt" and path.is_file():
+        if path.name != _NEWEST:
+            raise ConfigError(
+                f"run.resume={path}: run.resume goes on from the newest checkpoint (give the run directory); "
+                f"run.init_from={path} starts a new run from its weights"
+            )
         folder = path.parent.parent
         beside = path.parent / "config.yaml"
         if beside.is_file():  # in a ckpt_dir of its own, or in the run directory itself
@@ -142,10 +150,47 @@ def _within(key: str, block: str) -> bool:
     return f"{key}.".startswith(f"{block}.")
 
 
-def remember(run_dir: Path, changes: dict[str, Any]) -> None:
-    """Keep the changes for the next resume; config.yaml stays as it was written."""
+@contextmanager
+def remembering(run_dir: Path, checkpoints: Path, changes: dict[str, Any]) -> Iterator[None]:
+    """Keep the changes for the next resume; config.yaml stays as it was written.
+
+    If what is done within fails before the run has come further, they are taken back: a change that a checkpoint
+    refuses must not be refused for ever.
+
+    Args:
+        run_dir: the run.
+        checkpoints: folder of its checkpoints.
+        changes: every change since the run began.
+    """
+    path, newest = run_dir / _CHANGES, checkpoints / _NEWEST
+    former = path.read_text(encoding="utf-8") if path.exists() else None
+    before, succeeded = _version(newest), False
     if changes:
-        write_text(run_dir / _CHANGES, OmegaConf.to_yaml(changes))
+        write_text(path, OmegaConf.to_yaml(changes))
+    try:
+        yield
+        succeeded = True
+    except SystemExit as stop:
+        succeeded = stop.code in (None, 0, RESUME_EXIT_CODE)
+        raise
+    finally:
+        if changes and not succeeded and _version(newest) in (None, before):
+            _put_back(path, former)
+
+
+def _put_back(path: Path, former: str | None) -> None:
+    if former is None:
+        path.unlink()
+    else:
+        write_text(path, former)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced by another of its name; None for no file."""
+    if not path.exists():
+        return None
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _remembered(run_dir: Path) -> dict[str, Any]:

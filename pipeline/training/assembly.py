@@ -162,6 +162,8 @@ def build_trainer(
     """
     settings = config.trainer.trainer
     passed = {name: getattr(settings, name) for name in _PASSED_THROUGH}
+    if settings.max_time is not None and settings.max_epochs is None:
+        passed["max_epochs"] = -1  # Lightning, which does not see max_time, would end after 1000 epochs
     trainer = pl.Trainer(
         **passed,
         accelerator="gpu" if devices.use_gpu else "cpu",

@@ -4,6 +4,7 @@ A checkpoint is a zip archive whose members carry a CRC32 each (torch writes the
 is told from a whole one without a second file that could go missing.
 """
 
+import errno
 import hashlib
 import os
 import pickle
@@ -21,12 +22,10 @@ from pipeline.errors import CheckpointError
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
-# What zipfile and torch raise on damaged bytes, found by flipping every byte of a small checkpoint's directory.
+# What zipfile and torch raise on damaged bytes, found by flipping bits of small checkpoints.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
-    pickle.UnpicklingError,
-    OSError,
     RuntimeError,
     ValueError,
     LookupError,
@@ -37,6 +36,10 @@ _DAMAGE = (
     OverflowError,
     struct.error,
 )
+
+
+class DamagedCheckpointError(CheckpointError):
+    """The bytes of a checkpoint are not those that were written; no other trouble in reading it counts as this."""
 
 
 def write_atomically(
@@ -90,7 +93,8 @@ def verify(path: Path) -> None:
     """Check every member of a checkpoint against its CRC32.
 
     Raises:
-        CheckpointError: the file is missing, truncated or damaged.
+        DamagedCheckpointError: the file is truncated or damaged.
+        CheckpointError: it is missing or cannot be read.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -98,9 +102,19 @@ def verify(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except _DAMAGE as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint ({error})") from None
+        raise DamagedCheckpointError(f"{path}: not a whole checkpoint ({error})") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if damaged is not None:
-        raise CheckpointError(f"{path}: damaged (checksum of {damaged} does not match)")
+        raise DamagedCheckpointError(f"{path}: damaged (checksum of {damaged} does not match)")
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    if error.errno == errno.EINVAL:  # a damaged table of contents points to before the file's start
+        return DamagedCheckpointError(f"{path}: not a whole checkpoint ({error})")
+    return CheckpointError(
+        f"{path}: cannot be read ({error.strerror}); mend this, then resume: it is not damaged"
+    )
 
 
 def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -134,10 +148,16 @@ def log_mark(path: Path) -> dict[str, Any]:
 def _load(path: Path, **options: Any) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, weights_only=True, **options)
-    except _DAMAGE as error:
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path}: cannot be read as plain data ({(str(error) or type(error).__name__).splitlines()[0]})"
+            f"{path}: cannot be read as plain data ({reason}); was it written by this version of torch?"
         ) from None
+    except _DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DamagedCheckpointError(f"{path}: cannot be read as plain data ({reason})") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "global_step"} <= set(checkpoint):
         raise CheckpointError(f"{path}: not a checkpoint of this project (no state_dict)")
     return checkpoint

@@ -1,5 +1,6 @@
 """Lightning's way to the project's checkpoints."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Any
 
 from lightning_fabric.plugins import CheckpointIO
 
+from pipeline.errors import CheckpointError
 from pipeline.training.checkpoint import read, write_atomically
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.checkpoint_writer import BackgroundWriter
+
+_log = logging.getLogger(__name__)
 
 
 class RunCheckpointIO(CheckpointIO):
@@ -46,5 +50,8 @@ class RunCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
     def teardown(self) -> None:
-        """Wait until everything is written."""
-        self._writer.wait()
+        """Wait until everything is written; an error of its own must not hide the one that ends the run."""
+        try:
+            self._writer.wait()
+        except CheckpointError as error:
+            _log.error("%s", error)

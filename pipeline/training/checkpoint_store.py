@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint import BEST, LAST, PREVIOUS, link, peek_step, verify
+from pipeline.training.checkpoint import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    DamagedCheckpointError,
+    link,
+    peek_step,
+    verify,
+)
 
 _RANKED = "step-*.ckpt"
 
@@ -81,13 +89,16 @@ class CheckpointStore:
 
         Args:
             may_rename: give damaged files the ending `.damaged`, so that none is met twice.
+
+        Raises:
+            CheckpointError: a file is whole and cannot be read all the same; passing it over would lose its work.
         """
         notes = []
         for path in self._newest_first():
             try:
                 verify(path)
                 peek_step(path)
-            except CheckpointError as error:
+            except DamagedCheckpointError as error:
                 notes.append(f"passed over: {error}")
                 if may_rename and path.exists():
                     path.rename(path.with_name(path.name + ".damaged"))

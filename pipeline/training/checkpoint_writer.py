@@ -1,5 +1,6 @@
 """Writes checkpoints beside training: the training thread only copies the state, a second thread does the rest."""
 
+import copy
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ class BackgroundWriter:
 
     def __init__(self) -> None:
         self.slowest_s = 0.0
-        self._copy: dict[str, Any] = {}
+        self._memory: dict[str, Any] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
 
@@ -32,7 +33,7 @@ class BackgroundWriter:
         self._under_way = self._thread.submit(self._make_room, state)
 
     def _make_room(self, state: dict[str, Any]) -> None:
-        self._copy = _copy(state, None, _room_for)
+        self._memory = _copy(state, None, _room_for)
 
     @property
     def is_busy(self) -> bool:
@@ -51,8 +52,8 @@ class BackgroundWriter:
         """
         began = time.perf_counter()
         self.wait()
-        self._copy = _copy(checkpoint, self._copy)
-        self._under_way = self._thread.submit(self._run, began, self._copy, write)
+        self._memory = _copy(checkpoint, self._memory)
+        self._under_way = self._thread.submit(self._run, began, self._memory, write)
 
     def check(self) -> None:
         """Raise the error of the newest write, if it has failed by now.
@@ -94,8 +95,10 @@ def _copy(value: Any, former: Any, fresh: Callable[[torch.Tensor], torch.Tensor]
         return fresh(value)
     if isinstance(value, dict):
         known = former if isinstance(former, dict) else {}
-        pairs = ((key, item, known[key] if key in known else None) for key, item in value.items())
-        return type(value)((key, _copy(item, old, fresh)) for key, item, old in pairs)
+        same_kind = copy.copy(value)  # a Counter made from pairs would count them
+        for key, item in value.items():
+            same_kind[key] = _copy(item, known[key] if key in known else None, fresh)
+        return same_kind
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         fits = isinstance(former, list | tuple) and len(former) == len(value)
         olds = former if fits else [None] * len(value)

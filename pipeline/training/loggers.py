@@ -1,7 +1,10 @@
 """Where measurements go: metrics.csv, TensorBoard, Weights & Biases, or nowhere."""
 
+import logging
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,12 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.loggers import Logger
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.training.agreement import StopRequested
 from pipeline.training.logs.base import Mark, RunLog
 from pipeline.training.logs.metrics_csv import MetricsCsv
+
+_log = logging.getLogger(__name__)
 
 
 def build_loggers(
@@ -74,9 +80,28 @@ def mark_logs(loggers: Iterable[Logger]) -> dict[str, Mark]:
 
 
 def close_loggers(loggers: Iterable[Logger]) -> None:
-    """End all logs, so that no process of theirs outlives the run."""
-    for log in _own(loggers):
-        log.close()
+    """End all logs, so that no process of theirs outlives the run; an error of one is a warning.
+
+    Called while an error leaves the run, it marks the run as failed where a log can, unless the run is to be resumed.
+    """
+    failed = _is_failure(sys.exc_info()[1])
+    with ExitStack() as stack:  # which closes the others even after a defect of one
+        for log in _own(loggers):
+            stack.callback(_close, log, failed)
+
+
+def _close(log: RunLog, failed: bool) -> None:
+    try:
+        log.close(failed)
+    except (OSError, PipelineError) as error:  # what comes after it, such as the exit code, matters more
+        _log.warning("note: the log %s was not closed (%s)", log.name, error)
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    """Tell whether an error ends the run for good; Lightning takes a request to stop for a failure as well."""
+    if isinstance(error, SystemExit):
+        error = error.__context__ or error  # the request that the exit answers
+    return error is not None and not isinstance(error, StopRequested)
 
 
 def log_audio(

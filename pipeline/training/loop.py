@@ -54,6 +54,7 @@ class ExactFitLoop(_FitLoop):
         self.position = Position(epoch=0, samples=0, steps=0, settled=True)
         self._effective_batch = effective_batch
         self._on_settled = on_settled
+        self._epoch_samples = 0  # of the checkpoint
         self._is_restored = False
 
     @property
@@ -67,6 +68,7 @@ class ExactFitLoop(_FitLoop):
         return {
             "position": asdict(self.position),
             "effective_batch": self._effective_batch,
+            "epoch_samples": int(self.max_batches) * self._loader().global_batch,
             "monitored": {**self.epoch_loop.monitored, **seen},
         }
 
@@ -74,7 +76,8 @@ class ExactFitLoop(_FitLoop):
         """Take up a position; the counters of batches follow when the loader is there.
 
         Raises:
-            CheckpointError: the checkpoint was written with another number of samples per optimiser step.
+            CheckpointError: the checkpoint was written with another number of samples per optimiser step, or has
+                more epochs behind it than the run may have.
         """
         assert self._combined_loader is None, "the loader must not start before the position is known"
         stored = state_dict["effective_batch"]
@@ -84,6 +87,12 @@ class ExactFitLoop(_FitLoop):
                 f"{self._effective_batch}; set trainer.global_batch_size={stored}"
             )
         self.position = Position(**state_dict["position"])
+        if self.max_epochs not in (None, -1) and self.position.epoch > self.max_epochs:
+            raise CheckpointError(
+                f"the run has {self.position.epoch} epochs behind it, trainer.trainer.max_epochs={self.max_epochs} is "
+                f"less; valid: {self.position.epoch} or more"
+            )
+        self._epoch_samples = int(state_dict["epoch_samples"])
         self.epoch_loop.monitored = dict(state_dict["monitored"])
         self._is_restored = True
         for tracker in (self.epoch_progress.current, self.epoch_progress.total):
@@ -98,11 +107,27 @@ class ExactFitLoop(_FitLoop):
         super().setup_data()
         if is_new and self._is_restored:
             self._is_restored = False
+            self._check_epoch()
             batches = self.position.samples // self._loader().global_batch
             self.epoch_loop.restore_batches(
                 batches, self.position.epoch * int(self.max_batches) + batches, int(self.max_batches)
             )
             self.epoch_loop.is_unsettled = not self.position.settled
+
+    def _check_epoch(self) -> None:
+        """Refuse an epoch of another length: positions in it would mean other samples.
+
+        Raises:
+            CheckpointError: with both lengths.
+        """
+        samples = int(self.max_batches) * self._loader().global_batch
+        if samples != self._epoch_samples:
+            raise CheckpointError(
+                f"an epoch of the run has {self._epoch_samples} samples, and would go on with {samples}: the audio has "
+                "changed (run.init_from starts a new run on it), or trainer.trainer.limit_train_batches or "
+                "overfit_batches count batches of another size (keep data.train_dataloader.batch_size and the number "
+                "of processes)"
+            )
 
     def _load_combined_loader_states(self) -> None:
         """Called by `setup_data` before the loader's workers start."""

@@ -144,6 +144,12 @@ def test_the_global_sequence_is_one_on_any_number_of_processes_and_across_change
     for run in (runs[2], runs[4], again):
         assert fingerprint(run) == fingerprint(runs[1])
         torch.testing.assert_close(losses(run), losses(runs[1]), rtol=1e-4, atol=0)
+    assert again.weights != runs[4].weights, (
+        "the sums of the epochs on 2 and 1 processes were rounded otherwise"
+    )
+    first = train(*common, "trainer.num_processes=4", "trainer.trainer.max_epochs=1", name="same")
+    four = train(f"run.resume={first.directory}", "trainer.trainer.max_epochs=3", name="same")
+    assert four.weights == runs[4].weights, "on one number of processes every bit is the same"
     other = train(*common, "trainer.seed=95", name="other")
     assert fingerprint(other) != fingerprint(runs[1])
 

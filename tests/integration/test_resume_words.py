@@ -1,8 +1,15 @@
 """`run.resume` as a word or a place: the same command again, a run that was killed while it was set up."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 
-from tests.integration.runs import TINY, weights_digest
+import pytest
+
+from tests.integration.conftest import TIMEOUT_S
+from tests.integration.runs import ROOT, TINY, weights_digest
 
 
 def test_the_same_command_again_goes_on(train):
@@ -37,3 +44,33 @@ def test_a_run_that_was_killed_while_it_was_set_up_begins(train, tmp_path):
     assert begun.code == 0, begun.output
     assert weights_digest(bare / "checkpoints" / "last.ckpt") == whole.weights
     assert (bare / "provenance.json").is_file()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_change_that_the_checkpoint_refuses_is_forgotten(ranks, train):
+    processes = ("trainer.num_gpus=0", f"trainer.num_processes={ranks}")
+    run = train(*TINY, *processes)
+    assert run.code == 0, run.output
+    onward = (f"run.resume={run.directory}", "trainer.trainer.max_steps=5")
+    refused = train(*onward, "data.train_dataloader.batch_size=3")
+    assert refused.code == 1 and "batch" in refused.output, refused.output
+    assert "saving after this step" not in refused.output
+    resumed = train(*onward)
+    assert resumed.code == 0 and "at step 3" in resumed.output, resumed.output
+
+
+def test_a_rank_counts_max_time_from_the_start_of_the_command(train):
+    run = train(*TINY, "trainer.num_gpus=0", "trainer.trainer.max_time=00:01:00:00")
+    (run.directory / "changes.yaml").write_text("trainer.trainer.max_steps: 100000\n")
+    began_s = time.monotonic() - 7200
+    command = [sys.executable, "-m", "pipeline.launch.rank", run.directory, os.getpid(), began_s]
+    rank = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=os.environ | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert rank.returncode == 75 and "max_time" in rank.stdout, rank.stdout

@@ -8,7 +8,7 @@ import pytest
 from tests.architecture.source_tree import ROOT
 
 START = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from pipeline.launch.preemption import stop_signals
 stop_signals.install()
@@ -81,10 +81,35 @@ def test_a_fork_leaves_the_decision_to_its_parent():
 
 def test_a_rank_takes_no_interrupt_and_a_silent_one_says_nothing():
     ended = run(
-        "stop_signals.install(quiet=True, ignore_interrupt=True)\nsend('SIGINT')\nsend('SIGTERM')\n"
+        "stop_signals.install(quiet=True, supervised=True)\nsend('SIGINT')\nsend('SIGTERM')\n"
         "sys.stdout.write('went on')"
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (75, "", "")
+
+
+def test_a_supervised_process_announces_nothing_in_training():
+    ended = run(
+        "stop_signals.install(supervised=True)\nstop_signals.begin_training()\nsend('SIGTERM')\n"
+        "sys.stdout.write(stop_signals.received)"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "SIGTERM", "")
+
+
+def test_the_first_job_began_with_its_process_and_the_next_begins_later():
+    ended = run(
+        "stop_signals.install(began_s=5.0)\nstop_signals.begin_start_up()\nassert stop_signals.began_s == 5.0\n"
+        "before = time.monotonic()\nstop_signals.begin_start_up()\nassert stop_signals.began_s >= before"
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_job_in_a_process_of_a_launcher_has_our_handlers_and_begins_now():
+    ended = run(
+        "child = os.fork()\nif child:\n    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nbefore = time.monotonic()\nstop_signals.begin_start_up()\n"
+        "assert stop_signals.began_s >= before\nsend('SIGTERM')"
+    )
+    assert ended.returncode == 75 and "stopped by SIGTERM" in ended.stderr, ended.stderr
 
 
 def test_the_jobs_of_a_sweep_start_one_by_one():

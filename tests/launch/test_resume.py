@@ -1,5 +1,6 @@
 """Which run is continued, and what may change in it."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -7,8 +8,8 @@ import shutil
 import pytest
 
 from pipeline.config.compose import read, settle
-from pipeline.errors import ConfigError
-from pipeline.launch import directory, preflight, resume
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.launch import directory, lock, preflight, resume
 from pipeline.launch.same_command import find_run
 from tests.config.compositions import compose
 
@@ -125,7 +126,8 @@ def test_a_named_run_takes_what_was_given_and_keeps_the_rest():
     )
     assert changes == {"trainer.num_processes": 2, "trainer.trainer.max_time": {"hours": 2}}
     assert config.trainer.trainer.max_steps == 3
-    resume.remember(run, changes)
+    with resume.remembering(run, run / "checkpoints", changes):
+        pass
     assert resume.load(run).trainer.trainer.max_time == {"hours": 2}
     assert read(run / "config.yaml").trainer.trainer.max_time is None
 
@@ -147,11 +149,54 @@ def test_what_stands_for_a_run(tmp_path):
     assert resume.locate(run) == resume.locate(checkpoint) == run
     kept = tmp_path / "kept"
     elsewhere = begin(*SMALL, f"trainer.trainer.ckpt_dir={kept}")
-    (kept / "best.ckpt").touch()
-    assert resume.locate(kept / "best.ckpt") == elsewhere
+    (kept / "last.ckpt").touch()
+    assert resume.locate(kept / "last.ckpt") == elsewhere
     shutil.rmtree(elsewhere)
     with pytest.raises(ConfigError, match=f"{elsewhere} holds no config.yaml"):
-        resume.locate(kept / "best.ckpt")
+        resume.locate(kept / "last.ckpt")
+
+
+@pytest.mark.parametrize("name", ["step-00000010.ckpt", "best.ckpt", "previous.ckpt"])
+def test_a_run_goes_on_from_its_newest_checkpoint_only(name):
+    checkpoint = begin(*SMALL) / "checkpoints" / name
+    checkpoint.touch()
+    with pytest.raises(ConfigError, match=f"newest checkpoint .*run.init_from={checkpoint} starts a new run"):
+        resume.locate(checkpoint)
+
+
+def leave(run, changes, *, error=None, saves=False):
+    """A start with changes that ends with an error, after it has saved or before."""
+    newest = run / "checkpoints" / "last.ckpt"
+    with contextlib.suppress(*([type(error)] if error else [])):
+        with resume.remembering(run, newest.parent, changes):
+            if saves:
+                unfinished = newest.with_name(".last.ckpt.tmp")
+                unfinished.touch()
+                unfinished.replace(newest)
+            if error:
+                raise error
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_changes_that_came_to_nothing_are_forgotten(existed):
+    run = begin(*SMALL)
+    if existed:
+        (run / "checkpoints" / "last.ckpt").touch()
+
+    def steps():
+        return resume.load(run).trainer.trainer.max_steps
+
+    key = "trainer.trainer.max_steps"
+    leave(run, {key: 4}, error=CheckpointError("refused"))
+    assert steps() == 3 and not (run / "changes.yaml").exists()
+    leave(run, {key: 4}, error=SystemExit(75))
+    leave(run, {key: 5}, error=SystemExit(1))
+    assert steps() == 4
+    leave(run, {key: 6})
+    leave(run, {key: 7}, error=CheckpointError("refused"))
+    assert steps() == 6
+    leave(run, {key: 8}, error=CheckpointError("later"), saves=True)
+    assert steps() == 8
 
 
 @pytest.mark.parametrize("place", ["missing", "file", "folder", "missing/last.ckpt", "folder/last.ckpt"])
@@ -183,3 +228,28 @@ def test_a_run_that_was_killed_before_it_came_to_be_blocks_nothing(tmp_path):
         directory.write_records(config, composition)
     with pytest.raises(ConfigError, match="two runs never share one"):
         begin(*SMALL, f"trainer.trainer.ckpt_dir={kept}")
+
+
+def test_of_two_runs_that_claim_one_checkpoint_folder_at_one_instant_one_begins(tmp_path):
+    both = []
+    for name in ("one", "two"):
+        places = (f"run.dir={tmp_path / name}", f"trainer.trainer.ckpt_dir={tmp_path / 'kept'}")
+        config, composition = wanted(*SMALL, *places)
+        both.append((directory.claim(config, None), composition))
+    with lock.hold(tmp_path / "kept"), pytest.raises(ConfigError, match="ckpt_dir=.*is being begun there"):
+        directory.write_records(*both[0])
+    directory.write_records(*both[0])
+    with pytest.raises(
+        ConfigError, match=f"holds the checkpoints of {tmp_path / 'one'}; two runs never share"
+    ):
+        directory.write_records(*both[1])
+    assert not (tmp_path / "two" / "config.yaml").exists()
+
+
+def test_a_minimum_is_announced_to_have_no_effect():
+    composition = compose("trainer.trainer.min_epochs=3", "trainer.trainer.min_steps=2")
+    notes = preflight.check(settle(composition), composition.given).notes
+    assert [note for note in notes if "trainer.trainer.min_" in note] == [
+        f"trainer.trainer.{least} has no effect: nothing ends training before max_epochs, max_steps"
+        for least in ("min_epochs=3", "min_steps=2")
+    ]

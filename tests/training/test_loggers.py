@@ -4,12 +4,21 @@ import json
 import multiprocessing
 import shutil
 import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import TrainingError
+from pipeline.training.agreement import StopRequested
+from pipeline.training.callbacks.demos import draw_comparison, write_sound
 from pipeline.training.loggers import build_loggers, close_loggers, mark_logs, wandb_sync_command
+from pipeline.training.logs.base import RunLog
+from pipeline.training.logs.wandb_segments import read_records, segments
+from tests.architecture.source_tree import ROOT
 from tests.training.logged_run import log_step, logged_run
 from tests.training.read_logs import events, open_files, wandb_rows
 
@@ -157,3 +166,124 @@ def test_a_full_disk_is_named(tmp_path, name):
         log_step(loggers, tmp_path, 3)
     path.unlink()
     close_loggers(loggers)
+
+
+def test_a_full_disk_is_named_by_a_demonstration(tmp_path):
+    sound, picture = tmp_path / "sound.wav", tmp_path / "picture.png"
+    for path in (sound, picture):
+        path.symlink_to("/dev/full")
+    message = r"cannot be written \(No space left on device\); make room"
+    with pytest.raises(TrainingError, match=f"{sound}: {message}"):
+        write_sound(sound, np.zeros((8, 2)), 8000)
+    spectrum = torch.ones(3, 4, dtype=torch.complex64)
+    with pytest.raises(TrainingError, match=f"{picture}: {message}"):
+        draw_comparison(spectrum, spectrum, 8000, picture)
+
+
+# A run whose job a scheduler ends by a signal to every process: wandb's own is the first to go.
+ENDED_WITH_ALL = """
+import json, logging, os, re, signal, sys, time
+from pathlib import Path
+from pipeline.training.agreement import StopRequested
+from pipeline.training.loggers import build_loggers, close_loggers, mark_logs
+from tests.training.logged_run import NAMES, log_step
+def running():
+    "Processes that this one has started and that have not ended."
+    texts = [path.read_text() for path in Path("/proc").glob("[0-9]*/status")]
+    return [int(re.search(r"^Pid:.(.*)$", text, re.M)[1]) for text in texts
+            if f"PPid:\\t{os.getpid()}\\n" in text and "State:\\tZ" not in text]
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+run_dir, number = Path(sys.argv[1]), signal.Signals[sys.argv[2]]
+run_dir.mkdir()
+loggers = build_loggers(NAMES, run_dir, ["train/loss"], "project", "name", {}, None, None)
+try:
+    for step in range(1, 12):
+        log_step(loggers, run_dir, step)
+        if step == 8:
+            for process in running():
+                os.kill(process, number)
+            while running():
+                time.sleep(0.05)
+    (run_dir / "checkpoint.json").write_text(json.dumps([mark_logs(loggers), 11]))
+    raise StopRequested("SIGTERM")
+except StopRequested:
+    sys.exit(75)
+finally:
+    close_loggers(loggers)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_a_run_outlives_the_process_of_wandb(tmp_path, whole, name):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-c", ENDED_WITH_ALL, str(run_dir), name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 75, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("the process of Weights & Biases has ended") == 1
+    assert start(run_dir, 20) == 0
+    assert contents(run_dir) == whole
+
+
+def end_code(run_dir, error):
+    """The exit code that Weights & Biases is told of a run that such an error leaves."""
+    loggers = log(run_dir, ["wandb"], None, None, 2)
+    try:
+        if error is not None:
+            for logger in loggers:
+                logger.finalize("failed")  # as Lightning does for every error, a request to stop included
+            raise error
+    except StopRequested:
+        sys.exit(75)
+    finally:
+        close_loggers(loggers)
+        (path,) = segments(run_dir / "wandb")
+        (code,) = [record.exit.exit_code for _, record in read_records(path) if record.HasField("exit")]
+        (run_dir / "code").write_text(str(code))
+
+
+@pytest.mark.parametrize(
+    ("error", "leaves", "code"),
+    [
+        (None, None, "0"),
+        (StopRequested("SIGTERM"), SystemExit, "0"),
+        (TrainingError("diverged"), TrainingError, "1"),
+        (SystemExit(1), SystemExit, "1"),
+    ],
+    ids=["finished", "to be resumed", "failed", "ended"],
+)
+def test_only_a_failed_run_is_marked_as_failed(tmp_path, error, leaves, code):
+    if leaves is None:
+        end_code(tmp_path, error)
+    else:
+        with pytest.raises(leaves):
+            end_code(tmp_path, error)
+    assert (tmp_path / "code").read_text() == code
+
+
+class LogOnFullDisk(RunLog):
+    """A log that cannot be closed."""
+
+    name = "full"
+
+    def mark(self):
+        return {}
+
+    def log_metrics(self, metrics, step=None):
+        """Take nothing."""
+
+    def close(self, failed):
+        with open("/dev/full", "w") as file:
+            file.write("end")
+
+
+def test_a_log_that_cannot_be_closed_leaves_the_exit_code_and_the_other_logs(tmp_path, caplog):
+    loggers = [LogOnFullDisk(), *log(tmp_path, ["wandb"], None, None, 2)]
+    with pytest.raises(SystemExit, match="75"):
+        try:
+            sys.exit(75)
+        finally:
+            close_loggers(loggers)
+    assert "the log full was not closed" in caplog.text
+    (path,) = segments(tmp_path / "wandb")
+    assert any(record.HasField("exit") for _, record in read_records(path)), "closed"

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelSummary, RichModelSummary, RichProg
 
 from pipeline.config.schema import Config
 from pipeline.training.callbacks.bad_files import BadFileReport
+from pipeline.training.callbacks.bucket_order import BucketOrder
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.metrics_log import MetricsLog
@@ -27,6 +28,7 @@ def build_callbacks(config: Config, run_dir: Path, checkpoints: RunCheckpoints) 
     settings = config.trainer.trainer
     on_terminal = sys.stdout.isatty()
     callbacks: list[pl.Callback] = [
+        BucketOrder(config.data.channels, config.data.segment_samples),
         BatchSeed(config.trainer.seed),
         checkpoints.guard,
         checkpoints.sequence,

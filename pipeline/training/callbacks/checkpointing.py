@@ -129,10 +129,9 @@ class RunCheckpoints(pl.Callback):
         self.writer.check()
         self._reserve(trainer)
         is_end = trainer.fit_loop.done
-        if is_end or self._is_due(trainer):
-            self._save(trainer, may_rank=True)
-        elif decision is not Decision.GO_ON:
-            self._save(trainer, may_rank=False)
+        is_due = self._is_due(trainer)
+        if is_end or is_due or decision is not Decision.GO_ON:
+            self._save(trainer, may_rank=is_due)  # as in a longer run; `finish` ranks the end of this one
         if decision is Decision.STOP and not is_end:
             self._leave()
 
@@ -182,7 +181,7 @@ class RunCheckpoints(pl.Callback):
         if module.validated_step == self._saved_step:
             self._rank(module.validation_metrics[self.monitor], name)
         ranked = [entry[1] for entry in self._ranking]
-        self.store.enter([name] if name in ranked else [], ranked)
+        self.store.enter([name] if name in ranked or self._save_top_k == -1 else [], ranked)
         if self.store.last.exists() and not (self.store.directory / BEST).exists():
             link(self.store.last, self.store.directory / BEST)
 

@@ -1,5 +1,6 @@
 """Writes what the model does to a few seconds of held-out audio, to listen to and to look at."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from pipeline.data.datamodule import AudioDataModule
 from pipeline.models.autoencoder import SpectrogramAutoencoder
 from pipeline.training.loggers import log_audio, log_picture
+from pipeline.training.logs.base import disk_errors
 from pipeline.training.module import AutoencoderModule
 
 _FLOOR_DB = -80.0
@@ -37,7 +39,11 @@ class ValidationDemos(pl.Callback):
         self._references: list[Tensor] | None = None  # (C, S) each, read at the first demonstration
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the demonstrations; the untrained model has none."""
+        """Write the demonstrations; the untrained model has none.
+
+        Raises:
+            TrainingError: a file could not be written.
+        """
         assert isinstance(pl_module, AutoencoderModule)
         if trainer.sanity_checking or not trainer.is_global_zero or not self._num_demos:
             return
@@ -46,7 +52,8 @@ class ValidationDemos(pl.Callback):
             assert isinstance(data, AudioDataModule)
             self._references = data.demo_segments(self._num_demos, self._seconds)
         folder = self._directory / f"step-{trainer.global_step:08d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         autoencoder = pl_module.autoencoder
         was_training = autoencoder.training
         autoencoder.eval()
@@ -70,12 +77,29 @@ class ValidationDemos(pl.Callback):
         for name, waveform in (("reference", reference), ("reconstruction", estimate)):
             samples = waveform[0].float().cpu().numpy().T  # (S, C)
             path = folder / f"{number}-{name}.wav"
-            soundfile.write(path, samples, rate, subtype="FLOAT")
+            write_sound(path, samples, rate)
             log_audio(trainer.loggers, f"demo/{number}-{name}", path, samples, rate, step)
         picture = folder / f"{number}-spectrogram.png"
         spectra = [autoencoder.stft(waveform)[0, 0].cpu() for waveform in (reference, estimate)]
         draw_comparison(spectra[0], spectra[1], rate, picture)
         log_picture(trainer.loggers, f"demo/{number}-spectrogram", picture, step)
+
+
+def write_sound(path: Path, samples: np.ndarray, sample_rate_hz: int) -> None:
+    """Write a WAV file of floats.
+
+    Args:
+        path: the file.
+        samples: (S, C).
+        sample_rate_hz: rate of the audio.
+
+    Raises:
+        TrainingError: it could not be written.
+    """
+    content = BytesIO()  # libsndfile itself does not say why a file cannot be written
+    soundfile.write(content, samples, sample_rate_hz, subtype="FLOAT", format="WAV")
+    with disk_errors(path):
+        path.write_bytes(content.getbuffer())
 
 
 def draw_comparison(reference: Tensor, estimate: Tensor, sample_rate_hz: int, path: Path) -> None:
@@ -86,6 +110,9 @@ def draw_comparison(reference: Tensor, estimate: Tensor, sample_rate_hz: int, pa
         estimate: (F, T) complex.
         sample_rate_hz: for the frequency axis.
         path: PNG file to write.
+
+    Raises:
+        TrainingError: it could not be written.
     """
     peak = reference.abs().max().clamp(min=1e-8)
     levels = [
@@ -110,4 +137,5 @@ def draw_comparison(reference: Tensor, estimate: Tensor, sample_rate_hz: int, pa
         axis.set(title=title, xlabel="frame")
         figure.colorbar(image, ax=axis, label="rad" if is_phase else "dB")
     figure.axes[0].set_ylabel("kHz")
-    figure.savefig(path, dpi=100)
+    with disk_errors(path):
+        figure.savefig(path, dpi=100)

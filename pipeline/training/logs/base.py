@@ -32,8 +32,12 @@ class RunLog(Logger):
     def mark(self) -> Mark:
         """Put all that was logged on disk and return how far the log is, as plain data for a checkpoint."""
 
-    def close(self) -> None:
-        """End the log; nothing is logged afterwards."""
+    def close(self, failed: bool) -> None:
+        """End the log; nothing is logged afterwards.
+
+        Args:
+            failed: whether the run ended by an error.
+        """
 
     @property
     def version(self) -> int:
@@ -61,8 +65,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{path}: cannot be written ({error.strerror}); make room or mend the access, then resume the run: "
-            "its checkpoints are intact"
+            f"{path}: cannot be written ({error.strerror or error}); make room or mend the access, then resume the "
+            "run: its checkpoints are intact"
         ) from error
 
 

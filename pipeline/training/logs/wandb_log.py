@@ -1,8 +1,11 @@
 """Weights & Biases: one run by a stable id, however often it is resumed, online or offline."""
 
+import logging
 import os
 import secrets
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import wandb
 from lightning_utilities.core.rank_zero import rank_zero_only
+from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 from pipeline.errors import ConfigError
 from pipeline.training.logs.base import Mark, RunLog, disk_errors
@@ -20,6 +24,9 @@ from pipeline.training.logs.wandb_segments import mend, row_numbers, segments, w
 _STEP = "trainer/global_step"
 _FLUSH_S = 1.0  # wandb's own 15 s leave more to repeat after a kill
 _MEDIA = {"audio": wandb.Audio, "picture": wandb.Image}
+_GONE = (ConnectionError, HandleAbandonedError, MailboxClosedError, wandb.errors.CommError)
+
+_log = logging.getLogger(__name__)
 
 
 class WandbLog(RunLog):
@@ -42,7 +49,9 @@ class WandbLog(RunLog):
         super().__init__()
         self._run_dir = run_dir
         self._rows = RowFile(run_dir / "wandb" / "rows.jsonl")
-        self._failed = False
+        self._is_gone = (
+            False  # wandb's own process, which a scheduler may have ended with all others of the job
+        )
         self._run: wandb.Run
         self._start(project, name, mark, resumed_step)
 
@@ -60,6 +69,9 @@ class WandbLog(RunLog):
             wait_for_writers(place)
             found = {path.parent.name: row_numbers(path) for path in segments(place)}
         self._run = _begin(self._run_dir, identity, project, name, online)
+        with self._connection():
+            self._run.define_metric(_STEP)
+            self._run.define_metric("*", step_metric=_STEP, step_sync=True)
         self._segment = Path(self._run.dir).parent.name
         num_sent = self._run.starting_step if online else 0
 
@@ -96,12 +108,29 @@ class WandbLog(RunLog):
         self._rows.append(row)
         self._send(row)
 
+    @contextmanager
+    def _connection(self) -> Iterator[None]:
+        """Let the run outlive wandb's process: what gets lost is in the file of rows, for the next start."""
+        try:
+            yield
+        except _GONE as error:
+            if not self._is_gone:
+                _log.warning(
+                    "note: the process of Weights & Biases has ended (%s); what it lacks is logged there when the "
+                    "run is resumed",
+                    str(error) or type(error).__name__,
+                )
+            self._is_gone = True
+
     def _send(self, row: Row) -> None:
+        if self._is_gone:
+            return
         values: dict[str, Any] = {_STEP: row.step, **row.metrics}
-        for kind, name, place in row.media:
-            if (self._run_dir / place).exists():  # a run may be copied without its media
-                values[name] = [_MEDIA[kind](str(self._run_dir / place))]
-        self._run.log(values, step=row.number, commit=True)
+        with disk_errors(self._run_dir / "wandb"), self._connection():
+            for kind, name, place in row.media:
+                if (self._run_dir / place).exists():  # a run may be copied without its media
+                    values[name] = [_MEDIA[kind](str(self._run_dir / place))]
+            self._run.log(values, step=row.number, commit=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -121,7 +150,8 @@ class WandbLog(RunLog):
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Show the configuration beside the run."""
-        self._run.config.update(params, allow_val_change=True)
+        with self._connection():
+            self._run.config.update(params, allow_val_change=True)
 
     def mark(self) -> Mark:
         """Put the rows on disk and return the number of the next one."""
@@ -129,14 +159,12 @@ class WandbLog(RunLog):
         return {"rows": self._next}
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Note how training ended."""
-        self._failed = status != "success"
-
-    @rank_zero_only
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Let wandb write and send all, and end its process."""
-        self._run.finish(exit_code=int(self._failed))
+        with self._connection():
+            self._run.finish(exit_code=int(failed))
+        with self._connection():
+            wandb.teardown()  # at the end of Python it would be too late to catch an error
 
 
 def _begin(run_dir: Path, identity: str, project: str, name: str, online: bool) -> wandb.Run:
@@ -161,8 +189,6 @@ def _begin(run_dir: Path, identity: str, project: str, name: str, online: bool) 
             f"trainer.wandb.use_wandb: Weights & Biases does not take run {identity} of project {project}: {error}; "
             "set WANDB_MODE=offline to log without it, or trainer.wandb.use_wandb=false"
         ) from error
-    run.define_metric(_STEP)
-    run.define_metric("*", step_metric=_STEP, step_sync=True)
     return run
 
 
