@@ -8,7 +8,7 @@ WHAT ?= kills
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test chaos check lint types
+.PHONY: help env train test test-long chaos check lint types
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ train: env ## train on the embedded default data; more with ARGS="model=SEANet_r
 
 test: env ## run all tests
 	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-long: env ## run the tests that take minutes each
+	$(VENV)/python -m pytest -n $(JOBS) --dist load -m long $(ARGS)
 
 chaos: env ## kill N=100 runs and compare how they end; WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
 	$(VENV)/python -m tests.integration.chaos --$(WHAT) $(N) --seed $(SEED) $(ARGS)

@@ -69,6 +69,8 @@ class Windows(pl.Callback):
         blocked_s, step = self._checkpoints.blocked_s, trainer.global_step
         if step < self._warm_up_steps:
             return
+        if self._began is not None and len(blocked_s) > self._began[2]:
+            self._checkpoints.every_n_minutes = None  # one checkpoint a window
         if self._began is not None and time.perf_counter() - self._began[0] < self._seconds:
             return
         self._checkpoints.writer.wait()  # a write belongs to the window that asked for it
@@ -81,8 +83,7 @@ class Windows(pl.Callback):
             self.measured.append(Window(self._is_saving(), now - began, step - first, blocked))
         if len(self.measured) == self._count:
             trainer.fit_loop.epoch_loop.max_steps = step
-        # the save comes at once: the one before lies a window ago
-        self._checkpoints.every_n_minutes = 0.99 * self._seconds / 60 if self._is_saving() else None
+        self._checkpoints.every_n_minutes = 0.0 if self._is_saving() else None  # at once
         self._began = (time.perf_counter(), step, len(blocked_s))
 
     def _is_saving(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from pipeline.data.bad_files import BadFile, BadFileLedger
 from pipeline.data.corpus import Corpus, prepare_corpus
@@ -15,7 +14,7 @@ from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegme
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
-from pipeline.data.workers import start_worker
+from pipeline.data.workers import WorkerLoader, start_worker
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -151,12 +150,12 @@ class AudioDataModule(pl.LightningDataModule):
         )
         return ResumableLoader(self._train, sampler, **self._loader_options(options))
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> WorkerLoader:
         """Loader of this rank's share of the evaluation segments; the shares may be uneven."""
         options = self._data.eval_dataloader
         rank, world_size = self._rank()
         sampler = ShardSampler(len(self._eval), options.batch_size, rank=rank, world_size=world_size)
-        return DataLoader(self._eval, batch_sampler=sampler, **self._loader_options(options))
+        return WorkerLoader(self._eval, batch_sampler=sampler, **self._loader_options(options))
 
     def demo_segments(self, count: int, seconds: float) -> list[torch.Tensor]:
         """Reads up to `count` evaluation segments, evenly spread over the files, to listen to.

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from pipeline.data.seeds import derive_seed
+from pipeline.data.workers import WorkerLoader
 
 
 class SampleKey(NamedTuple):
@@ -115,7 +116,7 @@ class ShardSampler(Sampler[list[int]]):
             yield self._items[first : first + self._batch_size]
 
 
-class ResumableLoader(DataLoader[Any]):
+class ResumableLoader(WorkerLoader):
     """A loader that starts at any position of the global sequence.
 
     The position is given to the sampler before an iterator exists, so that workers begin to prefetch at the right

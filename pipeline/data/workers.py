@@ -5,14 +5,32 @@ import os
 import random
 import signal
 import threading
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from pipeline.data.lifeline import end_with_parent
 from pipeline.data.seeds import derive_seed
 
 _NUMPY_SEED_RANGE = 1 << 32
+
+
+class WorkerLoader(DataLoader[Any]):
+    """A loader whose workers are started with SIGTERM blocked.
+
+    Every thread of a worker inherits that, also those that libraries start before `start_worker` is called: a
+    signal goes to any thread that does not block it, and would end the worker.
+    """
+
+    def __iter__(self) -> Any:
+        """Starts the workers, if there are any."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker(worker: int, *, seed: int) -> None:
@@ -32,7 +50,6 @@ def start_worker(worker: int, *, seed: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_at_word_of_parent, args=(os.getppid(),), daemon=True).start()
 
 

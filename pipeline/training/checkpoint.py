@@ -133,7 +133,12 @@ def peek_step(path: Path) -> int:
     Raises:
         CheckpointError: it cannot be read.
     """
-    return int(_load(path, mmap=True)["global_step"])
+    checkpoint = _load(path, mmap=True)
+    if "global_step" not in checkpoint:
+        raise CheckpointError(
+            f"{path}: weights alone, not the state of a run; run.init_from starts a run from them"
+        )
+    return int(checkpoint["global_step"])
 
 
 def log_mark(path: Path) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def _load(path: Path, **options: Any) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: cannot be read as plain data ({reason})") from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "global_step"} <= set(checkpoint):
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of this project (no state_dict)")
     return checkpoint
 

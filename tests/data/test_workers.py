@@ -5,18 +5,18 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.data.workers import start_worker
+from pipeline.data.workers import WorkerLoader, start_worker
 
 PROGRAM = """
 from functools import partial
-from torch.utils.data import DataLoader
-from pipeline.data.workers import start_worker
-loader = DataLoader(range(8), num_workers=2, persistent_workers=True, worker_init_fn=partial(start_worker, seed=0))
+from pipeline.data.workers import WorkerLoader, start_worker
+loader = WorkerLoader(range(8), num_workers=2, persistent_workers=True, worker_init_fn=partial(start_worker, seed=0))
 batches = iter(loader)
 next(batches)
 """
@@ -24,7 +24,7 @@ next(batches)
 
 @pytest.fixture
 def loader():
-    return DataLoader(range(400), num_workers=1, worker_init_fn=partial(start_worker, seed=0))
+    return WorkerLoader(range(400), num_workers=1, worker_init_fn=partial(start_worker, seed=0))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs sigwaitinfo")
@@ -35,6 +35,21 @@ def test_a_schedulers_signal_leaves_workers_alive(loader, name):
     (worker,) = batches._workers
     subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
     assert len(list(batches)) == 399
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_schedulers_signal_finds_no_thread_that_it_could_end(loader):
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    blocked = {}
+    for status in Path(f"/proc/{worker.pid}/task").glob("*/status"):
+        facts = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        blocked[facts["Pid"].strip()] = bool(int(facts["SigBlk"], 16) >> (signal.SIGTERM - 1) & 1)
+    assert len(blocked) > 1
+    assert sum(not is_blocked for is_blocked in blocked.values()) <= 1, (
+        "one thread waits for the parent's word"
+    )
 
 
 def test_the_parent_can_still_end_its_workers(loader):

@@ -59,6 +59,7 @@ def whole(train):
     return contents(run)
 
 
+@pytest.mark.long
 def test_logs_continue(train, whole, cache_dir, tmp_path):
     rows = [line.split(",")[:2] for line in whole[0].splitlines()[1:]]
     steps = [0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8, 9, 9]

@@ -46,7 +46,7 @@ def test_a_run_that_was_killed_while_it_was_set_up_begins(train, tmp_path):
     assert (bare / "provenance.json").is_file()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_change_that_the_checkpoint_refuses_is_forgotten(ranks, train):
     processes = ("trainer.num_gpus=0", f"trainer.num_processes={ranks}")
     run = train(*TINY, *processes)
@@ -59,6 +59,7 @@ def test_a_change_that_the_checkpoint_refuses_is_forgotten(ranks, train):
     assert resumed.code == 0 and "at step 3" in resumed.output, resumed.output
 
 
+@pytest.mark.long
 def test_a_rank_counts_max_time_from_the_start_of_the_command(train):
     run = train(*TINY, "trainer.num_gpus=0", "trainer.trainer.max_time=00:01:00:00")
     (run.directory / "changes.yaml").write_text("trainer.trainer.max_steps: 100000\n")

@@ -46,7 +46,10 @@ def ended_alike(run, reference):
     assert (run.directory / "metrics.csv").read_bytes() == reference[1]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGINT", "SIGUSR2", *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGTERM", "SIGUSR1"))],
+)
 def test_a_signal_in_training(name, start, uninterrupted):
     run = start(*STEPS)
     run.wait_for(has_trained(5))
@@ -104,7 +107,9 @@ def test_a_second_interrupt_ends_the_run_and_all_its_processes(arguments, start)
     run.wait_for(lambda _: not living_members(run.runs, run.pid))
 
 
-@pytest.mark.parametrize("moment", ["imports", "directory", "banner"])
+@pytest.mark.parametrize(
+    "moment", ["banner", *(pytest.param(name, marks=pytest.mark.long) for name in ("imports", "directory"))]
+)
 def test_a_signal_at_start_up(moment, tmp_path, cache_dir):
     runs, output = tmp_path / "runs", tmp_path / "output"
     command = [sys.executable, str(ROOT / "train.py"), *TINY, RESUMED]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.integration.background import PATIENCE_S, environment
 from tests.integration.runs import ROOT, TINY
 
@@ -26,6 +28,7 @@ def wait_for(find, process):
     return found
 
 
+@pytest.mark.long
 def test_it_counts_its_own_time_and_saves_when_it_is_asked_to_stop(tmp_path):
     command = [sys.executable, "train.py", "-m", "hydra/launcher=submitit_local", "trainer.seed=1", *LONG]
     runs = tmp_path / "runs"
