@@ -20,7 +20,7 @@ train: env ## train on the embedded default data; more with ARGS="model=SEANet_r
 	$(VENV)/python train.py $(ARGS)
 
 test: env ## run all tests
-	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: env ## run the tests that take minutes each
 	$(VENV)/python -m pytest -n $(JOBS) --dist load -m long $(ARGS)
