@@ -35,7 +35,9 @@ def damage(path, how):
         os.truncate(path, 0 if how == "empty" else path.stat().st_size - 100)
 
 
-@pytest.mark.parametrize("how", ["flipped", "empty", "truncated"])
+@pytest.mark.parametrize(
+    "how", ["flipped", *(pytest.param(how, marks=pytest.mark.long) for how in ("empty", "truncated"))]
+)
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(train, how):
     whole = train(*EPOCHS, name="whole")
     short = train(*EPOCHS, "trainer.trainer.max_epochs=2", name="short")
@@ -51,6 +53,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(train, 
     assert (short.directory / "metrics.csv").read_bytes() == (whole.directory / "metrics.csv").read_bytes()
 
 
+@pytest.mark.long
 def test_a_run_whose_checkpoints_are_all_damaged_begins_again(train):
     run = train(*EPOCHS)
     expected, metrics = run.weights, (run.directory / "metrics.csv").read_bytes()

@@ -26,6 +26,7 @@ def test_the_same_command_again_goes_on(train):
     assert other.code == 0 and len(other.directories) == 2, other.output
 
 
+@pytest.mark.long
 def test_a_chosen_directory_is_begun_and_continued_by_one_command(train, tmp_path):
     command = (*TINY, f"run.dir={tmp_path / 'mine'}", "run.resume=auto")
     begun, continued = train(*command), train(*command)

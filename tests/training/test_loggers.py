@@ -57,7 +57,7 @@ def test_an_uninterrupted_run(whole):
 
 
 # A kill at once finds wandb's segment empty, one after two seconds finds it written.
-@pytest.mark.parametrize("seconds", [0, 2])
+@pytest.mark.parametrize("seconds", [2, pytest.param(0, marks=pytest.mark.long)])
 def test_a_killed_run_continues_its_logs(tmp_path, whole, seconds):
     run_dir = tmp_path / "run"
     assert start(run_dir, 20, 8, 11, seconds) == -signal.SIGKILL
@@ -213,7 +213,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.long)])
 def test_a_run_outlives_the_process_of_wandb(tmp_path, whole, name):
     run_dir = tmp_path / "run"
     command = [sys.executable, "-c", ENDED_WITH_ALL, str(run_dir), name]
