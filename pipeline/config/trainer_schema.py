@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from pipeline.config.section import PathText, Section
 
-STRATEGIES = ("auto", "ddp")
+STRATEGIES = ("auto", "ddp", "deepspeed")
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 # Keywords of Lightning's Trainer that another key of ours decides.

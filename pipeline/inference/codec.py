@@ -50,7 +50,7 @@ class AudioCodec:
             CheckpointError: there is no checkpoint, or it is damaged or of another version of this project.
         """
         path = find_checkpoint(Path(run), which)
-        checkpoint = read(path)
+        checkpoint = read(path, weights_only=True)
         description = checkpoint.get("inference", {})
         version = description.get("version", "none")
         if version != DESCRIPTION_VERSION:

@@ -38,7 +38,7 @@ from pipeline.training.schedule import build_scheduler
 from pipeline.training.start import Start
 from pipeline.training.stepping import Stepping
 from pipeline.training.stopping import StopConditions
-from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy
+from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy, build_zero
 
 _log = logging.getLogger(__name__)
 
@@ -164,13 +164,13 @@ def build_trainer(
     passed = {name: getattr(settings, name) for name in _PASSED_THROUGH}
     if settings.max_time is not None and settings.max_epochs is None:
         passed["max_epochs"] = -1  # Lightning, which does not see max_time, would end after 1000 epochs
+    strategy = _build_strategy(config, devices, checkpoints)
     trainer = pl.Trainer(
         **passed,
         accelerator="gpu" if devices.use_gpu else "cpu",
         devices=devices.world_size // config.trainer.num_nodes,
         num_nodes=config.trainer.num_nodes,
-        strategy=build_strategy(config.trainer.strategy, devices),
-        precision=config.trainer.precision,
+        **strategy,
         deterministic=prepare_determinism(config.trainer.deterministic, settings.strict_deterministic),
         logger=loggers,
         callbacks=build_callbacks(config, run_dir, checkpoints),
@@ -184,6 +184,22 @@ def build_trainer(
     )
     make_exact(trainer, devices.effective_batch, partial(checkpoints.on_settled, trainer))
     return trainer
+
+
+def _build_strategy(config: Config, devices: Devices, checkpoints: RunCheckpoints) -> dict[str, Any]:
+    """Return the Trainer's arguments that say how ranks work together and in what precision."""
+    name, precision = config.trainer.strategy, config.trainer.precision
+    if name == "deepspeed":
+        zero = {
+            "zero_optimization": {
+                "stage": 2,
+                "reduce_bucket_size": 5_000_000,
+                "allgather_bucket_size": 5_000_000,
+            },
+            "zero_allow_untested_optimizer": True,
+        }
+        return {"strategy": build_zero(zero, precision, devices, checkpoints.store, checkpoints.writer)}
+    return {"strategy": build_strategy(name, devices), "precision": precision}
 
 
 def build_run_loggers(config: Config, losses: LossPlan, run_dir: Path, start: Start) -> list[Logger]:

@@ -9,7 +9,8 @@ from typing import Any
 from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint import read, write_atomically
+from pipeline.training.checkpoint import read
+from pipeline.training.checkpoint_file import write_atomically
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.checkpoint_writer import BackgroundWriter
 

@@ -1,19 +1,16 @@
 """The checkpoints of one run on disk: which there are, which is the newest whole one, which stay."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint import (
-    BEST,
-    LAST,
-    PREVIOUS,
-    DamagedCheckpointError,
-    link,
-    peek_step,
-    verify,
-)
+from pipeline.training.checkpoint import BEST, LAST, PREVIOUS, has_shards, peek_step, read, verify
+from pipeline.training.checkpoint_file import DamagedCheckpointError, link, write_atomically
+from pipeline.training.checkpoint_shards import prune
+
+_log = logging.getLogger(__name__)
 
 _RANKED = "step-*.ckpt"
 
@@ -81,8 +78,30 @@ class CheckpointStore:
         """
         for leftover in self.directory.glob(".*.tmp"):
             leftover.unlink()
+        prune(self.directory)
         if self.last.exists():
             self.enter([name] if name in ranking else [], ranking)
+
+    def unite(self) -> None:
+        """Turn every checkpoint that has shards into one file; names that shared a file share one again.
+
+        Raises:
+            CheckpointError: the disk is full.
+        """
+        names: dict[int, list[Path]] = {}
+        for path in sorted(self.directory.glob("*.ckpt")):
+            names.setdefault(path.stat().st_ino, []).append(path)
+        for first, *others in names.values():
+            try:
+                whole = read(first) if has_shards(first) else None
+            except DamagedCheckpointError as error:
+                _log.warning("%s; it stays as it is", error)
+                continue
+            if whole is not None:
+                write_atomically(whole, first)
+                for other in others:
+                    link(first, other)
+        prune(self.directory)
 
     def newest(self, may_rename: bool) -> Found:
         """Find the newest whole checkpoint.

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.zero_checkpoint import ShardWriter
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
@@ -25,7 +30,7 @@ class Devices:
 
 
 def build_strategy(name: str, devices: Devices) -> Strategy | str:
-    """Return the strategy of one process of a run.
+    """Return the strategy of one process of a run whose ranks hold the whole optimiser each.
 
     Args:
         name: `auto` or `ddp`; auto is ddp wherever there is more than one process.
@@ -34,12 +39,45 @@ def build_strategy(name: str, devices: Devices) -> Strategy | str:
     if name == "auto" and devices.world_size == 1:
         return "auto"
     return DDPStrategy(
-        cluster_environment=LightningEnvironment(),
-        process_group_backend="nccl" if devices.use_gpu else "gloo",
-        timeout=COLLECTIVE_TIMEOUT,
+        **_common(devices),
         find_unused_parameters=False,
         # Buffers are constants (windows, filter banks): sending them would be a collective in every forward pass,
         # and a deadlock where ranks validate different numbers of batches.
         broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )
+
+
+def build_zero(
+    config: dict[str, Any], precision: str, devices: Devices, store: CheckpointStore, writer: BackgroundWriter
+) -> Strategy:
+    """Return the strategy of one process of a run whose ranks share the optimiser.
+
+    Args:
+        config: for DeepSpeed, without what other keys decide.
+        precision: `32-true` or `bf16-mixed`.
+        devices: NCCL on GPUs, gloo on the CPU.
+        store: the run's checkpoints.
+        writer: the thread that writes them.
+    """
+    from pipeline.training.zero import (
+        ZeroPrecision,
+        ZeroStrategy,
+        prepare_deepspeed,
+    )  # DeepSpeed takes seconds
+
+    prepare_deepspeed(devices.use_gpu)
+    return ZeroStrategy(
+        config,
+        ZeroPrecision(precision, "cuda" if devices.use_gpu else "cpu"),
+        ShardWriter(store, writer),
+        **_common(devices),
+    )
+
+
+def _common(devices: Devices) -> dict[str, Any]:
+    return {
+        "cluster_environment": LightningEnvironment(),
+        "process_group_backend": "nccl" if devices.use_gpu else "gloo",
+        "timeout": COLLECTIVE_TIMEOUT,
+    }

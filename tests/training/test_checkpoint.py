@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint import LAST, link, peek_step, read, verify, write_atomically
+from pipeline.training.checkpoint import LAST, peek_step, read, verify
+from pipeline.training.checkpoint_file import link, write_atomically
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.checkpoint_writer import BackgroundWriter
 

@@ -24,7 +24,7 @@ class BucketOrder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the gradients arrive once."""
-        if not isinstance(trainer.strategy, DDPStrategy):
+        if type(trainer.strategy) is not DDPStrategy:  # DeepSpeed's, built on it, has no buckets of this kind
             return
         noise = torch.randn(self._shape, generator=torch.Generator().manual_seed(0))
         waveform = trainer.precision_plugin.convert_input(0.1 * noise).to(pl_module.device)

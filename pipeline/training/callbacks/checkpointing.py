@@ -11,13 +11,15 @@ from pipeline.errors import LaunchError
 from pipeline.training.agreement import Decision, RankAgreement, StopRequested
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.sample_sequence import SampleSequence
-from pipeline.training.checkpoint import BEST, link
+from pipeline.training.checkpoint import BEST
+from pipeline.training.checkpoint_file import link
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.checkpoint_writer import BackgroundWriter
 from pipeline.training.loggers import mark_logs
 from pipeline.training.loop import ExactFitLoop
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.stopping import StopConditions
+from pipeline.training.zero import ZeroStrategy
 
 
 class RunCheckpoints(pl.Callback):
@@ -98,6 +100,7 @@ class RunCheckpoints(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Connect the ranks."""
         self._agreement.connect()
+        self._last_save_s = time.monotonic()  # so that no save is due in the validation before training
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finish what a kill has cut short."""
@@ -174,9 +177,17 @@ class RunCheckpoints(pl.Callback):
         Args:
             trainer: whose training is over.
             module: holds the newest validation.
+
+        Raises:
+            CheckpointError: the disk is too full to turn checkpoints with shards into single files.
         """
-        if self._save_top_k == 0 or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
+        if self._save_top_k != 0:
+            self._rank_end(module)
+        self.store.unite()
+
+    def _rank_end(self, module: AutoencoderModule) -> None:
         name = _name(self._saved_step)
         if module.validated_step == self._saved_step:
             self._rank(module.validation_metrics[self.monitor], name)
@@ -187,11 +198,11 @@ class RunCheckpoints(pl.Callback):
 
     def _reserve(self, trainer: pl.Trainer) -> None:
         """Have memory made for the first save, once the optimiser has its state."""
-        if trainer.is_global_zero and not self._has_room:
-            states = [optimizer.state_dict() for optimizer in trainer.optimizers]
-            self.writer.reserve(
-                {"state_dict": trainer.lightning_module.state_dict(), "optimizer_states": states}
-            )
+        strategy = trainer.strategy
+        if not self._has_room and (trainer.is_global_zero or isinstance(strategy, ZeroStrategy)):
+            states = [strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
+            state = {"state_dict": trainer.lightning_module.state_dict(), "optimizer_states": states}
+            self.writer.reserve(strategy.parts(state) if isinstance(strategy, ZeroStrategy) else state)
         self._has_room = True
 
     def _wish(self, trainer: pl.Trainer) -> Decision:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.data.dataset import Batch
 from pipeline.training.module import AutoencoderModule
+from pipeline.training.zero import ZeroStrategy
 
 
 class MetricsLog(pl.Callback):
@@ -23,23 +24,25 @@ class MetricsLog(pl.Callback):
     def __init__(self, every_n_steps: int) -> None:
         self._every_n_steps = every_n_steps
         self._grad_norm: Tensor | None = None
-        self._learning_rate = 0.0
+        self._learning_rate: float | None = None  # of a step that is to be logged
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Measure the gradient before it is clipped and note the rate that the step will use, if it is logged."""
-        if (trainer.global_step + 1) % self._every_n_steps == 0:
+        if (trainer.global_step + 1) % self._every_n_steps != 0:
+            return
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
+        if not isinstance(trainer.strategy, ZeroStrategy):  # which has a part of the gradient on each rank
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self._grad_norm = torch.nn.utils.get_total_norm(gradients)
-            self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Log once per optimiser step that is due; with accumulation the step's last batch speaks for it."""
         assert isinstance(pl_module, AutoencoderModule)
-        if self._grad_norm is None:
+        if self._learning_rate is None:
             return
         report = pl_module.report
         assert report is not None
@@ -50,9 +53,12 @@ class MetricsLog(pl.Callback):
             torch.stack([t.detach().double().cpu() for t in tensors]).to(pl_module.device)
         )
         metrics = dict(zip(names, means.tolist(), strict=True))
-        metrics["train/grad_norm"] = float(self._grad_norm)
+        strategy = trainer.strategy
+        norm = strategy.gradient_norm if isinstance(strategy, ZeroStrategy) else self._grad_norm
+        assert norm is not None
+        metrics["train/grad_norm"] = float(norm)
         metrics["train/lr"] = self._learning_rate
-        self._grad_norm = None
+        self._grad_norm = self._learning_rate = None
         pl_module.log("train/loss", metrics["train/loss"], prog_bar=True, logger=False, batch_size=1)
         _write(trainer, metrics)
 
