@@ -25,7 +25,7 @@ test: env ## run all tests
 test-long: env ## run the tests that take minutes each
 	$(VENV)/python -m pytest -n $(JOBS) --dist load -m long $(ARGS)
 
-chaos: env ## kill N=100 runs and compare how they end; WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
+chaos: env ## kill N=100 runs and compare how they end; WHAT=strategies N=30, WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
 	$(VENV)/python -m tests.integration.chaos --$(WHAT) $(N) --seed $(SEED) $(ARGS)
 
 lint: env

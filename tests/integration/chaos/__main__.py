@@ -1,6 +1,7 @@
 """Kills training runs at random instants and compares what becomes of them with a run that nobody disturbed.
 
     python -m tests.integration.chaos --kills 100 --seed 1
+    python -m tests.integration.chaos --strategies 30
     python -m tests.integration.chaos --signals 20
     python -m tests.integration.chaos --writes 200
     python -m tests.integration.chaos --break seed
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tests.integration.chaos import table
 from tests.integration.chaos.campaign import Campaign
-from tests.integration.chaos.plan import draw_broken, draw_kills, draw_signals
+from tests.integration.chaos.plan import draw_broken, draw_kills, draw_signals, draw_strategies
 
 _log = logging.getLogger("chaos")
 
@@ -28,6 +29,12 @@ def _arguments() -> argparse.Namespace:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--kills", type=int, metavar="N", help="N runs, each killed one to three times")
+    what.add_argument(
+        "--strategies",
+        type=int,
+        metavar="N",
+        help="N runs of DDP and DeepSpeed on 2 and 4 ranks, each killed",
+    )
     what.add_argument("--signals", type=int, metavar="N", help="N runs that are told to stop")
     what.add_argument("--writes", type=int, metavar="N", help="N kills while a checkpoint is written")
     what.add_argument(
@@ -53,6 +60,8 @@ def main() -> int:
         else:
             if options.kills:
                 cases = draw_kills(options.kills, options.seed)
+            elif options.strategies:
+                cases = draw_strategies(options.strategies, options.seed)
             elif options.signals:
                 cases = draw_signals(options.signals, options.seed)
             else:

@@ -40,7 +40,7 @@ class Configuration:
 
     Attributes:
         name: as in the table.
-        num_processes: 1, or the ranks of a DDP run.
+        num_processes: 1, or the ranks of a run.
         arguments: of train.py.
     """
 
@@ -62,6 +62,10 @@ def _pair(name: str, *arguments: str) -> Configuration:
     return Configuration(name, 2, (*_COMMON, *_PAIR, *arguments))
 
 
+def _spread(name: str, num_processes: int, *arguments: str) -> Configuration:
+    return Configuration(name, num_processes, (*_COMMON, *_PAIR, *arguments))
+
+
 SINGLE = (
     _single("plain"),
     _single("accumulation", *_ACCUMULATED, "trainer.trainer.gradient_clip_val=0.01"),
@@ -75,6 +79,23 @@ PAIR = (
     _pair("ddp-accumulation", *_ACCUMULATED, "trainer.trainer.val_check_interval=4"),
     _pair("ddp-limit", *_LIMITED, *_FRESH_WORKERS, "trainer.scheduler.interval=epoch"),
 )
+_FOUR = ("trainer.num_processes=4", "data.train_dataloader.batch_size=1")
+_ZERO = ("trainer.strategy=deepspeed",)
+# Every way in which ranks share the work.
+STRATEGIES = (
+    _pair("zero-2", *_ZERO, "trainer.trainer.gradient_clip_val=0.01"),
+    _pair("zero-1-accumulation", *_ZERO, "trainer.deepspeed.stage=1", *_ACCUMULATED),
+    _pair(
+        "zero-2-accumulation",
+        *_ZERO,
+        *_ACCUMULATED,
+        *_LIMITED,
+        "trainer.precision=bf16-mixed",
+        "trainer.trainer.save_top_k=2",
+    ),
+    _spread("ddp-4", 4, *_FOUR, "trainer.trainer.gradient_clip_val=0.01"),
+    _spread("zero-2-4", 4, *_ZERO, *_FOUR, *_MIDDLE),
+)
 # Saves after almost every step; long enough for many kills.
 SAVING = (
     _single(
@@ -82,6 +103,12 @@ SAVING = (
     ),
     _pair(
         "ddp-saving",
+        "data.train_dataset.segments_per_epoch=160",
+        "trainer.trainer.save_every_n_minutes=0.0001",
+    ),
+    _pair(
+        "zero-saving",
+        *_ZERO,
         "data.train_dataset.segments_per_epoch=160",
         "trainer.trainer.save_every_n_minutes=0.0001",
     ),

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.integration.chaos.configurations import PAIR, SAVING, SINGLE, Configuration
+from tests.integration.chaos.configurations import PAIR, SAVING, SINGLE, STRATEGIES, Configuration
 from tests.integration.chaos.observer.chaos_observer import WRITE
 
 CATEGORIES = ("set-up", "first batch", "mid-step", WRITE, "validation", "last batch")
@@ -78,20 +78,32 @@ def draw_kills(count: int, seed: int) -> list[Case]:
     cases, turns = [], {1: 0, 2: 0}
     for number in range(1, count + 1):
         draw = random.Random(f"{seed} kill {number}")
-        pool = PAIR if number % _PAIR_EVERY == 0 else SINGLE
-        configuration = draw.choice(pool)
+        configuration = draw.choice(PAIR if number % _PAIR_EVERY == 0 else SINGLE)
         turn = turns[configuration.num_processes]
         turns[configuration.num_processes] += 1
-        stages = [(*CATEGORIES, ANY)[turn % (len(CATEGORIES) + 1)]]
-        stages += draw.choices((*CATEGORIES, ANY), k=draw.choice((0, 0, 1, 1, 2)))
-        is_forked = number % _SCRATCH_EVERY != 1
-        strikes = [
-            _strike(draw, configuration, stage, is_forked, is_first=index == 0)
-            for index, stage in enumerate(stages)
-        ]
-        resume = draw.choice(("dir", "dir", "dir", "auto", "auto, no dir"))
-        cases.append(Case(number, configuration, is_forked, resume, tuple(strikes)))
+        cases.append(_kill_case(draw, number, configuration, turn))
     return cases
+
+
+def draw_strategies(count: int, seed: int) -> list[Case]:
+    """Return cases of SIGKILL of runs that share the work in every way; the first kills go through all CATEGORIES."""
+    cases = []
+    for number in range(1, count + 1):
+        draw = random.Random(f"{seed} strategy {number}")
+        cases.append(_kill_case(draw, number, STRATEGIES[number % len(STRATEGIES)], number))
+    return cases
+
+
+def _kill_case(draw: random.Random, number: int, configuration: Configuration, turn: int) -> Case:
+    stages = [(*CATEGORIES, ANY)[turn % (len(CATEGORIES) + 1)]]
+    stages += draw.choices((*CATEGORIES, ANY), k=draw.choice((0, 0, 1, 1, 2)))
+    is_forked = number % _SCRATCH_EVERY != 1
+    strikes = [
+        _strike(draw, configuration, stage, is_forked, is_first=index == 0)
+        for index, stage in enumerate(stages)
+    ]
+    resume = draw.choice(("dir", "dir", "dir", "auto", "auto, no dir"))
+    return Case(number, configuration, is_forked, resume, tuple(strikes))
 
 
 def draw_signals(count: int, seed: int) -> list[Case]:
@@ -117,12 +129,13 @@ def draw_signals(count: int, seed: int) -> list[Case]:
 
 
 def draw_writes(number: int, seed: int) -> Case:
-    """Return one run that is killed many times while it writes checkpoints; every sixth has two ranks."""
+    """Return one run that is killed many times while it writes checkpoints; every third has two ranks."""
     draw = random.Random(f"{seed} write {number}")
-    configuration = SAVING[number % 6 == 0]
+    single, ddp, zero = SAVING
+    configuration = {3: ddp, 0: zero}.get(number % 6, single)
     strikes = []
     for _ in range(_STRIKES_OF_A_SAVING_RUN):
-        how = draw.choice(("job", "rank 0", "job")) if configuration.is_parallel else "job"
+        how = draw.choice(("job", "rank 0", "rank 1")) if configuration.is_parallel else "job"
         delay = draw.choice((0.0, draw.uniform(0.0, 0.003)))
         strikes.append(Strike(how, signal.SIGKILL, WRITE, draw.randint(1, 6), delay, rank=0))
     return Case(number, configuration, True, "dir", tuple(strikes))

@@ -20,7 +20,7 @@ STAGES = ("set-up", "first batch", "mid-step", "between steps", "last batch", "v
 WRITE = "write"
 _PERIOD_S = 0.001
 _RECORD = struct.Struct("<ibbii" + "i" * len(STAGES) + "i")
-_WRITERS = ("write_atomically", "link")
+_WRITERS = ("write_atomically", "link", "unite", "prune", "_exchange")
 
 
 class Observation(NamedTuple):
@@ -144,7 +144,7 @@ class _Watch:
 def _is_writing(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
-        if code.co_name in _WRITERS and "/pipeline/training/checkpoint" in code.co_filename:
+        if code.co_name in _WRITERS and "/pipeline/training/" in code.co_filename:
             return True
         frame = frame.f_back
     return False
