@@ -57,7 +57,7 @@ def merge_parts(whole: Mapping[str, Any], parts: Sequence[_Part]) -> dict[str, A
         numels = [math.prod(shape) for shape in shapes]
         for name, first in parts[0][number].items():
             if _is_shared(first):
-                values: list[Any] = [first.clone() if isinstance(first, Tensor) else first for _ in shapes]
+                values: list[Any] = [_own(first) for _ in shapes]
             else:
                 flat = torch.cat([part[number][name] for part in parts])[: sum(numels)]
                 values = [
@@ -87,7 +87,7 @@ def flat_state_of(
         states[number] = {}
         for name, first in present[0].items():
             if _is_shared(first):
-                states[number][name] = first
+                states[number][name] = _own(first)  # torch's load_state_dict takes a number of steps as it is
                 continue
             flat = torch.cat([entry[name].reshape(-1) for entry in present])
             begin, end = min(rank * size, flat.numel()), min((rank + 1) * size, flat.numel())
@@ -100,3 +100,7 @@ def flat_state_of(
 def _is_shared(value: Any) -> bool:
     """Whether a value counts for all weights alike, as a number of steps."""
     return not isinstance(value, Tensor) or value.dim() == 0
+
+
+def _own(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
