@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from pipeline.config.deepspeed_schema import DeepSpeedSettings
 from pipeline.config.section import PathText, Section
 
-STRATEGIES = ("auto", "ddp")
+STRATEGIES = ("auto", "ddp", "deepspeed")
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 # Keywords of Lightning's Trainer that another key of ours decides.
@@ -142,6 +143,7 @@ class TrainerSettings(Section):
 
     seed: NonNegativeInt = Field(lt=2**32)
     strategy: str
+    deepspeed: DeepSpeedSettings
     num_gpus: NonNegativeInt | Literal["auto"]
     num_nodes: PositiveInt
     num_processes: PositiveInt
