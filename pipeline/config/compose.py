@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipeline.config import deepspeed_json
 from pipeline.config.atomic import write_text
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
@@ -24,6 +25,7 @@ from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 _PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+_DEEPSPEED = "trainer.deepspeed"
 _ONE_VALUE = ("trainer.trainer.max_time", "trainer.trainer.val_check_interval")  # {hours: 1} is one duration
 _NO_BLOCK = re.compile(r"node `([\w.]+)` is not a container")  # said by OmegaConf
 _NO_FILE_NAME = re.compile(
@@ -64,6 +66,8 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
     opened = []
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key == _DEEPSPEED and not _NO_FILE_NAME.fullmatch(value):
+            key, argument = f"{_DEEPSPEED}.config", f"{_DEEPSPEED}.config={value}"  # a path, not a block
         if not key:
             raise ConfigError(f"{argument!r}: an override is written key=value")
         if key in groups and "=" in argument and _NO_FILE_NAME.fullmatch(value):
@@ -107,7 +111,7 @@ def collect(config: DictConfig) -> Composition:
     assert isinstance(hydra_tree, dict)
     return Composition(
         tree={str(key): value for key, value in tree.items()},
-        given=frozenset(_given_keys(overrides)),
+        given=_with_what_a_file_sets(frozenset(_given_keys(overrides))),
         overrides=tuple(entry.removeprefix("++") for entry in overrides),
         hydra_tree={str(key): value for key, value in hydra_tree.items()},
         sweep_dir=Path(settings.runtime.output_dir) if in_sweep else None,
@@ -118,6 +122,11 @@ def _given_keys(overrides: Iterable[str]) -> Iterator[str]:
     """Yield the dotted keys that overrides set; a block `a={b:1,c:2}` sets a.b and a.c, the rest of `a` stays."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         yield from _leaves(override.key_or_group, override.value())
+
+
+def _with_what_a_file_sets(given: frozenset[str]) -> frozenset[str]:
+    """Add the block that a DeepSpeed JSON fills."""
+    return given | {_DEEPSPEED} if f"{_DEEPSPEED}.config" in given else given
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:
@@ -142,7 +151,13 @@ def settle(composition: Composition) -> Config:
         update=_absolute_paths(trainer.trainer, ("ckpt_dir", "profiler_dir"))
     )
     trainer = trainer.model_copy(
-        update={"deterministic": _settle_determinism(config, composition.given), "trainer": lightning}
+        update={
+            "deterministic": _settle_determinism(config, composition.given),
+            "deepspeed": deepspeed_json.resolve(
+                trainer.deepspeed, shipped_trainer()["deepspeed"], composition.given
+            ),
+            "trainer": lightning,
+        }
     )
     eval_dataset = config.data.eval_dataset
     eval_dataset = eval_dataset.model_copy(update=_absolute_paths(eval_dataset, ("root",)))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from pipeline.config.deepspeed_schema import DeepSpeedSettings
 from pipeline.config.section import PathText, Section
 
 STRATEGIES = ("auto", "ddp", "deepspeed")
@@ -142,6 +143,7 @@ class TrainerSettings(Section):
 
     seed: NonNegativeInt = Field(lt=2**32)
     strategy: str
+    deepspeed: DeepSpeedSettings
     num_gpus: NonNegativeInt | Literal["auto"]
     num_nodes: PositiveInt
     num_processes: PositiveInt

@@ -12,7 +12,7 @@ from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import plan_metrics
-from pipeline.launch import resources
+from pipeline.launch import resources, strategy_checks
 from pipeline.launch.places import check_data_root, check_extensions, check_places
 from pipeline.launch.resources import Resources
 from pipeline.losses.plan import LossPlan, plan_losses
@@ -67,9 +67,11 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
     check_extensions(config)
     check_places(config, given)
     _check_horizon(config)
+    strategy_checks.check(config)
     stepping = _plan_stepping(config)
     inherited = _check_inverse_lr(config, given)
     planned = resources.plan(config)
+    strategy_notes = strategy_checks.notes(config, given, planned.world_size)
     _check_precision(config, planned)
     config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
     return Preflight(
@@ -79,7 +81,14 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
         losses,
         metrics,
         stepping,
-        (*notes, *_horizon_notes(config), *_loader_notes(config), *optimizer_notes, *losses.notes),
+        (
+            *notes,
+            *_horizon_notes(config),
+            *_loader_notes(config),
+            *strategy_notes,
+            *optimizer_notes,
+            *losses.notes,
+        ),
     )
 
 

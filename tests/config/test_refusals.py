@@ -66,7 +66,15 @@ WITHOUT_TORCH = {
     "model.bottleneck.type=VQ": ("model.bottleneck.type='VQ'", "IdentityBottleneck, VAEBottleneck"),
     "trainer.logger=csvv": ("trainer.logger='csvv'", "csv, tensorboard, wandb, none"),
     "trainer.precision=bf16": ("trainer.precision='bf16'", "'bf16-mixed'", "'32-true'"),
-    "trainer.strategy=deepspeed": ("trainer.strategy='deepspeed'", "not built", "valid: auto, ddp"),
+    "trainer.strategy=deepspeed trainer.deepspeed.stage=3": (
+        "trainer.deepspeed.stage=3",
+        "all-gather",
+        "valid: 1",
+    ),
+    "trainer.strategy=deepspeed trainer.precision=64-true": (
+        "trainer.precision=64-true",
+        "32-true, bf16-mixed",
+    ),
     # losses
     "trainer.loss_config.spectral.weights.stft_mse=-1": (
         "trainer.loss_config.spectral.weights.stft_mse=-1",
@@ -170,7 +178,7 @@ IN_THIS_PROCESS = {
         "group_norm",
     ),
     "trainer.logger=[csv,tb]": ("trainer.logger=['csv', 'tb']", "csv, tensorboard, wandb, none"),
-    "trainer.strategy=fsdp": ("trainer.strategy='fsdp'", "not built", "valid: auto, ddp"),
+    "trainer.strategy=fsdp": ("trainer.strategy='fsdp'", "not built", "valid: auto, ddp, deepspeed"),
     "trainer.scheduler.interval=batch": ("trainer.scheduler.interval='batch'", "'step' or 'epoch'"),
     "data.extensions=[wav,m4a]": ("data.extensions: 'm4a'", "flac", "ffmpeg"),
     "trainer.loss_config.time.weights.l1=1": (

@@ -1,0 +1,155 @@
+"""What a strategy cannot do is refused with the remedy; which optimisers can be sharded is tried."""
+
+import shlex
+import sys
+
+import pytest
+import torch
+
+from pipeline.config.compose import settle
+from pipeline.errors import PipelineError
+from pipeline.launch import preflight, strategy_checks
+from pipeline.training.optimizer import build_optimizer, optimizer_names
+from tests.config.compositions import compose
+
+DEEPSPEED = "trainer.num_gpus=0 trainer.num_processes=2 trainer.strategy=deepspeed"
+DDP = "trainer.num_gpus=0 trainer.num_processes=2 trainer.strategy=ddp"
+LBFGS = "trainer.optimizer.type=LBFGS trainer.optimizer.config.lr=1.0"
+BY_DDP = "trainer.strategy=ddp"
+
+# command line -> the keys at fault, and the remedy
+REFUSED = {
+    f"{DEEPSPEED} trainer.deepspeed.stage=0": ("trainer.deepspeed.stage=0", "valid: 1", BY_DDP),
+    f"{DEEPSPEED} trainer.deepspeed.stage=3": (
+        "trainer.deepspeed.stage=3",
+        "shards the weights",
+        "valid: 1",
+        "2",
+    ),
+    f"{DEEPSPEED} trainer.deepspeed.stage=4": ("trainer.deepspeed.stage=4", "no stage 4", "valid: 1", "2"),
+    f"{DEEPSPEED} trainer.deepspeed.offload_optimizer=true": (
+        "trainer.deepspeed.offload_optimizer: unknown",
+        "stage",
+    ),
+    f"{DEEPSPEED} trainer.deepspeed.reduce_bucket_size=0": ("reduce_bucket_size=0", "greater than 0"),
+    f"{DEEPSPEED} trainer.deepspeed=none.json": (
+        "trainer.deepspeed.config=none.json",
+        "no such file",
+        "DeepSpeed JSON",
+    ),
+    f"{DEEPSPEED} trainer.precision=64-true": ("trainer.precision=64-true", "32-true, bf16-mixed", BY_DDP),
+    f"{DEEPSPEED} trainer.precision=16-mixed": ("trainer.precision=16-mixed", "32-true, bf16-mixed", BY_DDP),
+    f"{DEEPSPEED} trainer.trainer.gradient_clip_algorithm=value": (
+        "trainer.trainer.gradient_clip_algorithm=value",
+        "valid: norm",
+        "trainer.trainer.gradient_clip_val=0",
+        BY_DDP,
+    ),
+    f"{DEEPSPEED} trainer.trainer.sync_batchnorm=true": (
+        "trainer.trainer.sync_batchnorm=true",
+        "valid: false",
+    ),
+    f"{DEEPSPEED} trainer.optimizer.type=Adafactor": ("trainer.optimizer.type=Adafactor", "AdamW", BY_DDP),
+    f"{DEEPSPEED} trainer.optimizer.type=Adagrad": ("trainer.optimizer.type=Adagrad", "AdamW", BY_DDP),
+    f"{DEEPSPEED} {LBFGS}": ("trainer.optimizer.type=LBFGS", "AdamW", BY_DDP),
+    f"{DEEPSPEED} trainer.optimizer.type=Muon": ("trainer.optimizer.type='Muon'", "Valid: ASGD"),
+    f"{DEEPSPEED} trainer.trainer.strategy=deepspeed": ("trainer.trainer.strategy", "trainer.strategy"),
+    f"{DDP} {LBFGS}": ("trainer.optimizer.type=LBFGS", "use one"),
+    f"{DDP} trainer.global_batch_size=15": ("trainer.global_batch_size=15", "a multiple of 2"),
+    f"{DDP} trainer.precision=16-mixed": ("trainer.precision=16-mixed", "32-true, bf16-mixed"),
+    "trainer.strategy=zero": ("trainer.strategy='zero'", "valid: auto, ddp, deepspeed"),
+    "trainer.strategy=[ddp]": ("trainer.strategy=['ddp']", "valid string"),
+}
+
+
+def check(line):
+    composition = compose(*shlex.split(line))
+    return preflight.check(settle(composition), composition.given)
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_combination_is_refused(line, tmp_path, monkeypatch):
+    monkeypatch.setenv("EULER_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError) as refusal:
+        check(line)
+    assert not [part for part in REFUSED[line] if part not in str(refusal.value)], refusal.value
+    assert list(tmp_path.iterdir()) == []
+
+
+VALID = [
+    f"{DEEPSPEED} trainer.deepspeed.stage=1",
+    f"{DEEPSPEED} trainer.precision=bf16-mixed trainer.trainer.accumulate_grad_batches=4",
+    f"{DEEPSPEED} trainer.trainer.gradient_clip_algorithm=value trainer.trainer.gradient_clip_val=0",
+    f"{DEEPSPEED} trainer.scheduler.type=ReduceLROnPlateau",
+    f"{DEEPSPEED} trainer.optimizer.type=SGD trainer.optimizer.config.momentum=0.9",
+    f"{DDP} trainer.optimizer.type=Adafactor",
+    f"{DDP} trainer.precision=64-true trainer.trainer.gradient_clip_algorithm=value",
+]
+
+
+@pytest.mark.parametrize("line", VALID)
+def test_a_combination_is_taken(line):
+    assert not [note for note in check(line).notes if "deepspeed" in note]
+
+
+def test_what_has_no_effect_is_said():
+    (note,) = [note for note in check(f"{DDP} trainer.deepspeed.stage=2").notes if "deepspeed" in note]
+    assert note.startswith("trainer.deepspeed.stage has no effect: trainer.strategy=ddp")
+    (note,) = [note for note in check(f"{DEEPSPEED} trainer.num_processes=1").notes if "deepspeed" in note]
+    assert "one process" in note
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    config = settle(compose(*shlex.split(DEEPSPEED)))
+    strategy_checks.check(config)
+    for name in [name for name in sys.modules if name.split(".")[0] == "deepspeed"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
+    with pytest.raises(
+        PipelineError, match=r"^trainer\.strategy=deepspeed: .*make env.*trainer\.strategy=ddp"
+    ):
+        strategy_checks.check(config)
+
+
+SHAPES = ((3, 2, 3, 3), (3,), (4, 3, 3))
+STEPS = 6
+
+
+def trained(name, make_weights):
+    """Weights laid end to end, after some steps that follow prescribed gradients."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    gradients = [[torch.randn(shape, generator=generator) for shape in SHAPES] for _ in range(STEPS)]
+    results = []
+    for weights, cut in make_weights(start):
+        optimizer = build_optimizer({"type": name, "config": {"lr": 0.05}}, weights)
+        for step in gradients:
+            for weight, gradient in zip(weights, cut(step), strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step(lambda: torch.ones(()))
+        results += [weight.detach().flatten() for weight in weights]
+    return torch.cat(results)
+
+
+def whole(tensors):
+    yield [torch.nn.Parameter(tensor.clone()) for tensor in tensors], lambda step: step
+
+
+def two_shards(tensors):
+    """Two halves of all weights laid end to end, the border within a weight."""
+
+    def flat(tensors):
+        return torch.cat([tensor.flatten() for tensor in tensors])
+
+    border = flat(tensors).numel() // 2
+    for part in (slice(border), slice(border, None)):
+        yield [torch.nn.Parameter(flat(tensors)[part].clone())], lambda step, part=part: [flat(step)[part]]
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_which_optimisers_can_be_sharded(name):
+    if name == "Adagrad":  # refused for what DeepSpeed does to it
+        pytest.skip("its arithmetic could be sharded")
+    is_same = torch.allclose(trained(name, whole), trained(name, two_shards), rtol=1e-6, atol=1e-7)
+    assert is_same is (name not in strategy_checks.UNSHARDED_OPTIMIZERS)
