@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 
+from pipeline.config.deepspeed_schema import deepspeed_config
 from pipeline.config.schema import Config
 from pipeline.data.datamodule import AudioDataModule
 from pipeline.errors import ConfigError
@@ -190,14 +191,7 @@ def _build_strategy(config: Config, devices: Devices, checkpoints: RunCheckpoint
     """Return the Trainer's arguments that say how ranks work together and in what precision."""
     name, precision = config.trainer.strategy, config.trainer.precision
     if name == "deepspeed":
-        zero = {
-            "zero_optimization": {
-                "stage": 2,
-                "reduce_bucket_size": 5_000_000,
-                "allgather_bucket_size": 5_000_000,
-            },
-            "zero_allow_untested_optimizer": True,
-        }
+        zero = deepspeed_config(config.trainer.deepspeed)
         return {"strategy": build_zero(zero, precision, devices, checkpoints.store, checkpoints.writer)}
     return {"strategy": build_strategy(name, devices), "precision": precision}
 
