@@ -1,4 +1,4 @@
-"""The full-size complex recipe on the default data, as benchmarks need it: checked, with a directory of its own."""
+"""A recipe on the default data, as benchmarks need it: checked, with a directory of its own."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from pipeline.launch.preflight import Preflight
 _CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-def checked_config(run_dir: Path, *overrides: str) -> Preflight:
-    """Return `experiment=full_size_complex` with overrides, checked; `run_dir` is made."""
+def checked_config(run_dir: Path, *overrides: str, experiment: str = "full_size_complex") -> Preflight:
+    """Return a recipe of `conf/experiment` with overrides, checked; `run_dir` is made."""
     (run_dir / "checkpoints").mkdir(parents=True)
-    given = ["experiment=full_size_complex", "data.source=default", "data.root=null", f"run.dir={run_dir}"]
+    given = [f"experiment={experiment}", "data.source=default", "data.root=null", f"run.dir={run_dir}"]
     with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
         tree = hydra.compose("config", overrides=[*given, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(tree)
