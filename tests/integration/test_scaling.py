@@ -60,6 +60,7 @@ def test_it_runs_on_processes(strategy, tmp_path):
     assert result["holds"] is None
 
 
+@pytest.mark.long
 def test_a_rank_that_fails_is_shown(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), "--cpu", "--strategies", "ddp"]
     command += ["--counts", "1", "--batch-size", "-1", "--json", str(tmp_path / "scaling.json")]
