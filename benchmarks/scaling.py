@@ -256,7 +256,7 @@ def main() -> int:
     groups += [Group(strategy, count) for strategy in arguments.strategies for count in arguments.counts]
     measure(groups, arguments)
     rows = efficiencies(groups)
-    console, unit = Console(width=100), "process" if arguments.cpu else "GPU"
+    console, unit = Console(width=100), "rank" if arguments.cpu else "GPU"
     console.print(draw(rows, arguments.batch_size, unit))
     verdicts = [] if arguments.cpu else judge(rows)
     for sentence, holds in verdicts:

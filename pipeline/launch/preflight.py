@@ -238,6 +238,7 @@ def _check_optimisation(
         gradient_clip_val=trainer.trainer.gradient_clip_val,
         accumulate_grad_batches=resources.accumulate,
         num_processes=resources.world_size,
+        use_gpu=resources.use_gpu,
     )
     if trainer.scheduler.enabled:
         schedule.check_scheduler(scheduler_spec, optimizer_spec)

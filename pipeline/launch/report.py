@@ -104,7 +104,7 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
         "optimiser": [f"{trainer.optimizer.type} {_arguments(trainer.optimizer.config)}", schedule],
         "horizon": ", ".join(f"{name} {value}" for name, value in horizon.items() if value not in (None, -1))
         or "none",
-        "device": f"{planned.world_size} x {'GPU' if planned.use_gpu else 'CPU'}, {_strategy(checked)}",
+        "device": f"{planned.world_size} x {'GPU' if planned.use_gpu else 'CPU'}, {strategy_name(checked)}",
         "losses": [f"{loss.family}/{loss.name} x {loss.weight:g}" for loss in checked.losses.active]
         + [f"{name} disabled (weight 0)" for name in checked.losses.disabled],
         "written to": [
@@ -114,7 +114,8 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
     }
 
 
-def _strategy(checked: Preflight) -> str:
+def strategy_name(checked: Preflight) -> str:
+    """Return the strategy that a run takes, with its ZeRO stage."""
     trainer, is_alone = checked.config.trainer, checked.resources.world_size == 1
     if trainer.strategy == "deepspeed":
         return f"strategy deepspeed, ZeRO stage {trainer.deepspeed.stage}"

@@ -70,6 +70,7 @@ def check_with_trainer(
     gradient_clip_val: float | None,
     accumulate_grad_batches: int,
     num_processes: int,
+    use_gpu: bool,
     where: str = ROOT,
 ) -> None:
     """Check an optimiser against the way it is to be used.
@@ -85,6 +86,10 @@ def check_with_trainer(
             raise ConfigError(f"{reason} trainer.trainer.accumulate_grad_batches must be 1")
         if precision == "16-mixed":
             raise ConfigError(f"{reason} trainer.precision=16-mixed scales that loss, use another precision")
+    if (spec.get("config") or {}).get("capturable") and not use_gpu:
+        raise ConfigError(
+            f"{where}.config.capturable=True needs weights on a GPU, and this run is on the CPU; valid: false"
+        )
     if (spec.get("config") or {}).get("fused") and precision == "16-mixed" and gradient_clip_val:
         raise ConfigError(
             f"{where}.config.fused=True unscales gradients inside its step, after "

@@ -13,6 +13,7 @@ import torch
 from pipeline.config.compose import settle
 from pipeline.errors import PipelineError
 from pipeline.launch import preflight, strategy_checks
+from pipeline.launch.report import strategy_name
 from pipeline.training.optimizer import build_optimizer, optimizer_names
 from tests.config.compositions import compose
 
@@ -58,6 +59,11 @@ REFUSED = {
     f"{DEEPSPEED} trainer.optimizer.type=Adagrad": ("trainer.optimizer.type=Adagrad", "AdamW", BY_DDP),
     f"{DEEPSPEED} {LBFGS}": ("trainer.optimizer.type=LBFGS", "AdamW", BY_DDP),
     f"{DEEPSPEED} trainer.optimizer.type=Muon": ("trainer.optimizer.type='Muon'", "Valid: ASGD"),
+    f"{DEEPSPEED} trainer.optimizer.config.capturable=true": (
+        "capturable=True needs weights on a GPU",
+        "valid: false",
+    ),
+    f"{DEEPSPEED} trainer.optimizer.config.differentiable=true": ("config.differentiable", "cannot be set"),
     f"{DEEPSPEED} trainer.trainer.strategy=deepspeed": ("trainer.trainer.strategy", "trainer.strategy"),
     f"{DDP} {LBFGS}": ("trainer.optimizer.type=LBFGS", "use one"),
     f"{DDP} trainer.global_batch_size=15": ("trainer.global_batch_size=15", "a multiple of 2"),
@@ -103,6 +109,19 @@ def test_what_has_no_effect_is_said():
     assert note.startswith("trainer.deepspeed.stage has no effect: trainer.strategy=ddp")
     (note,) = [note for note in check(f"{DEEPSPEED} trainer.num_processes=1").notes if "deepspeed" in note]
     assert "one process" in note
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (f"{DEEPSPEED} trainer.deepspeed.stage=1", "strategy deepspeed, ZeRO stage 1"),
+        (f"{DDP} trainer.strategy=auto", "strategy ddp"),
+        ("trainer.num_gpus=0", "strategy auto"),
+        ("trainer.num_gpus=0 trainer.strategy=ddp", "strategy ddp"),
+    ],
+)
+def test_the_start_says_which_strategy(line, name):
+    assert strategy_name(check(line)) == name
 
 
 def test_a_missing_package_is_named(monkeypatch):

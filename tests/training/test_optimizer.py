@@ -154,6 +154,11 @@ def test_keys_that_the_user_gave_are_refused():
             {"precision": "16-mixed"},
             "^trainer.optimizer.config.fused=True .*gradient_clip_val=1.0.*trainer.precision=16-mixed",
         ),
+        (
+            {"type": "AdamW", "config": {"capturable": True}},
+            {"use_gpu": False},
+            "^trainer.optimizer.config.capturable=True .*valid: false",
+        ),
     ],
 )
 def test_combinations_with_the_trainer(spec, changes, message):
@@ -162,6 +167,7 @@ def test_combinations_with_the_trainer(spec, changes, message):
         "gradient_clip_val": 1.0,
         "accumulate_grad_batches": 1,
         "num_processes": 1,
+        "use_gpu": True,
     }
     check_with_trainer(spec, **usual)
     with pytest.raises(ConfigError, match=message):
