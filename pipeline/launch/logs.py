@@ -10,6 +10,9 @@ _KNOWN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     r".*does not have many workers",
     r"The number of training batches .* is smaller than the logging interval",
+    r"Precision .* is not supported by the model summary",
+    r"`torch\.distributed\.\w+` is deprecated",  # DeepSpeed's calls
+    r"Grad strides do not match bucket view strides",  # of a weight of two numbers, which has strides of both kinds
 )
 
 

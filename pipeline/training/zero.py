@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -223,8 +222,6 @@ class ZeroStrategy(DeepSpeedStrategy):
 def prepare_deepspeed(use_gpu: bool) -> None:
     """Set what must stand before DeepSpeed is imported: its device."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if use_gpu else "cpu")
-    # what it calls was renamed in torch 2.13
-    warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)
     import deepspeed
 
     # its shared-memory collectives for CPUs would be compiled at every user's first start, and add up in another order
