@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import torch.distributed as dist
 
 from pipeline.errors import LaunchError
 from pipeline.training.meeting import Meeting
-from pipeline.training.strategy import COLLECTIVE_TIMEOUT
 from pipeline.training.verdict import Verdict, named
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _POLL_S = 0.0002
 _SOCKETS = re.compile(r"via NET/Socket")
 
 
-def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str) -> Verdict:
+def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str, timeout: timedelta) -> Verdict:
     """Connect all ranks and let each check the result of an all-reduce.
 
     A rank that cannot is ended by a thread, since libraries wait for each other without an end; the message names the
@@ -46,6 +46,7 @@ def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str) -> Verd
         use_gpu: NCCL on GPUs, gloo on the CPU.
         local_rank: number of this rank's GPU.
         name: of this rank, for messages.
+        timeout: of the collectives of training.
 
     Raises:
         LaunchError: another rank has ended meanwhile, or a library refuses.
@@ -56,16 +57,22 @@ def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str) -> Verd
         atexit.register(_disconnect)  # NCCL warns of groups that are left open
     with _bounded(meeting, name), _nccl_log(use_gpu) as log:
         try:
-            meeting.connect(device, COLLECTIVE_TIMEOUT)
+            meeting.connect(device, timeout)
             wrong, duration_s = _checked_all_reduce(device, meeting.rank, meeting.world_size)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise LaunchError(f"{name}: the ranks did not reach each other ({reason})") from None
-        own = {"name": name, "wrong": wrong, "ms": 1e3 * duration_s, "sockets": _uses_sockets(log)}
-        return meeting.council(_TOPIC, own, CONTACT_S, partial(_judge, meeting.world_size))
+        own = {"name": name, "wrong": wrong, "ms": 1e3 * duration_s, "sockets": uses_sockets(log)}
+        return meeting.council(_TOPIC, own, CONTACT_S, partial(judge_contact, meeting.world_size))
 
 
-def _judge(world_size: int, told: dict[int, Any]) -> Verdict:
+def judge_contact(world_size: int, told: dict[int, Any]) -> Verdict:
+    """Judge what the ranks have found.
+
+    Args:
+        world_size: ranks in all.
+        told: rank -> its name, wrong values, time in milliseconds, and whether it uses sockets.
+    """
     problems = [
         (
             rank,
@@ -163,7 +170,8 @@ def _nccl_log(use_gpu: bool) -> Iterator[Path | None]:
         Path(path).unlink()
 
 
-def _uses_sockets(log: Path | None) -> bool:
+def uses_sockets(log: Path | None) -> bool:
+    """Whether NCCL's log says that ranks talk through sockets; `Using network Socket` alone is what it would take."""
     return log is not None and bool(_SOCKETS.search(log.read_text(encoding="utf-8", errors="replace")))
 
 

@@ -134,8 +134,11 @@ class Meeting:
         """
         self.tell(f"{topic}/{self.rank}", {"report": own})
         if self.rank == 0:
-            verdict = judge(self._gather(topic, within_s))
-            (self.tell_last if verdict.problems else self.tell)(f"{topic}/verdict", asdict(verdict))
+            reports = self._gather(topic, within_s)
+            verdict = judge(reports)
+            self.tell(f"{topic}/verdict", asdict(verdict))
+            if verdict.problems:
+                self._wait_for_count(f"{topic}/verdict/read", len(reports) - 1, _READ_S)
             return verdict
         told = self.ask(f"{topic}/verdict", within_s + _VERDICT_S)
         if told is None:
