@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import compose
 from pipeline.config.compose import Composition
 from pipeline.config.schema import Config
+from pipeline.data.lifeline import end_with_parent
 from pipeline.errors import LaunchError, PipelineError
 from pipeline.launch import opening, preflight, roll_call
 from pipeline.launch.directory import RunDirectory
@@ -38,6 +39,8 @@ def train_as_rank(place: Place, composition: Composition) -> None:
         PipelineError: anything that the user can mend.
         SystemExit: the run was asked to stop, or another rank says why it ends.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a killed torchrun would leave its ranks behind
+        end_with_parent(os.getppid())
     stop_signals.install(quiet=place.rank != 0, began_s=stop_signals.began_s)
     configure_logging(place.rank)
     composed = compose.settle(composition)

@@ -56,6 +56,8 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
     settings, rank = config.trainer.trainer, int(os.environ.get("RANK", "0"))
     configure_logging(rank, run.log_file(rank))
     called = called or hold_roll_call(checked)
+    if called is not None:
+        called.say()
 
     data = assembly.build_data(config, resources.batch_size, resources.accumulate)
     data.setup("fit")
@@ -71,8 +73,6 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
         if rank == 0
         else []
     )
-    if called is not None:
-        called.say()
     for note in (*checked.notes, *start.notes, *here):
         _log.info("note: %s", note)
     if settings.log_model_structure:
