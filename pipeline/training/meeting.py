@@ -165,6 +165,7 @@ class Meeting:
             device: of this rank.
             timeout: of a collective.
         """
+        self._store.set_timeout(timeout)  # groups made later wait in it for ranks that come late
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore(self._key("group"), self._store),

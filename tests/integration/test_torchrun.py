@@ -132,7 +132,7 @@ def test_torchrun_that_is_stopped_saves_and_goes_on(tmp_path, cache_dir):
     running.terminate()
     output, _ = running.communicate(timeout=TIMEOUT_S)
     assert output.count("SIGTERM received: saving after this step") == 1, output
-    assert "SIGTERM: saved up to step" in output
+    assert "SIGTERM received: saved up to step" in output
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
     again = torchrun(tmp_path, cache_dir, *endless, "trainer.trainer.max_steps=1")
     output, _ = again.communicate(timeout=TIMEOUT_S)
