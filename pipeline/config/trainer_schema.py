@@ -147,6 +147,7 @@ class TrainerSettings(Section):
     num_gpus: NonNegativeInt | Literal["auto"]
     num_nodes: PositiveInt
     num_processes: PositiveInt
+    start_timeout_s: PositiveFloat
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
     deterministic: bool
     global_batch_size: PositiveInt | None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
+from pipeline.launch import outer
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,24 @@ def plan(config: Config) -> Resources:
 
     Raises:
         ConfigError: more GPUs asked for than there are, contradicting counts, or a global batch that does not divide.
+        LaunchError: a launcher has started other ranks than the configuration asks for.
     """
-    trainer = config.trainer
-    if trainer.num_nodes > 1:
+    trainer, place = config.trainer, outer.find_place()
+    if trainer.num_nodes > 1 and place is None:
         raise ConfigError(
-            f"trainer.num_nodes={trainer.num_nodes}: several nodes need a cluster launcher; valid here: 1"
+            f"trainer.num_nodes={trainer.num_nodes}: this process was started alone; {outer.SEVERAL_NODES}; "
+            "valid here: 1"
         )
-    num_gpus = _num_gpus(trainer.num_gpus)
+    num_gpus = _num_gpus(trainer.num_gpus, outer.ranks_here(trainer.num_nodes))
     if num_gpus and trainer.num_processes > 1:
         raise ConfigError(
             f"trainer.num_processes={trainer.num_processes} counts processes on the CPU and contradicts "
             f"trainer.num_gpus={trainer.num_gpus}; valid: trainer.num_gpus=0, or trainer.num_processes=1"
         )
     processes = num_gpus or trainer.num_processes
+    if place is not None:
+        key = "trainer.num_gpus" if num_gpus else "trainer.num_processes"
+        outer.check_counts(place, processes, trainer.num_nodes, key)
     accumulate = trainer.trainer.accumulate_grad_batches
     batch_size = config.data.train_dataloader.batch_size
     if trainer.global_batch_size is not None:
@@ -67,17 +73,22 @@ def plan(config: Config) -> Resources:
     return Resources(bool(num_gpus), processes, trainer.num_nodes, batch_size, accumulate)
 
 
-def _num_gpus(asked: int | str) -> int:
+def _num_gpus(asked: int | str, ranks_here: int | None) -> int:
     if asked == 0:
         return 0
     import torch  # to count devices; the command line, refusals and submission never come here
 
     present = torch.cuda.device_count()
     if asked == "auto":
-        return present
+        return present if ranks_here is None else min(present, ranks_here)
     if int(asked) > present:
+        every = (
+            ""
+            if ranks_here is None
+            else "; every rank must see all GPUs of its node (srun: no --gpus-per-task)"
+        )
         raise ConfigError(
             f"trainer.num_gpus={asked}: this machine shows {present} GPU(s); valid: auto, or 0 to {present}; "
-            "CUDA_VISIBLE_DEVICES and the driver decide what is shown"
+            f"CUDA_VISIBLE_DEVICES and the driver decide what is shown{every}"
         )
     return int(asked)

@@ -27,6 +27,7 @@ _CHANGEABLE = re.compile(
     r"|data\.train_dataloader\.batch_size"  # per process; a checkpoint refuses another batch over all processes
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
     r"|trainer\.trainer\.accumulate_grad_batches"
+    r"|trainer\.start_timeout_s"
 )
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 

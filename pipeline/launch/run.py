@@ -18,6 +18,7 @@ from pipeline.launch.report import (
     results,
     resume_command,
 )
+from pipeline.launch.roll_call import RollCall, hold_roll_call
 from pipeline.launch.sessions import record_session
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ _log = logging.getLogger(__name__)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 
 
-def train(checked: Preflight) -> None:
+def train(checked: Preflight, called: RollCall | None = None) -> None:
     """Train one rank of a run, from its checked configuration to its end.
 
     A run directory that holds a checkpoint is continued; what is on disk decides, nothing else.
+
+    Args:
+        checked: the configuration.
+        called: the roll call, if the ranks have held it already.
 
     Raises:
         PipelineError: anything that the user can mend.
@@ -50,6 +55,9 @@ def train(checked: Preflight) -> None:
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
     settings, rank = config.trainer.trainer, int(os.environ.get("RANK", "0"))
     configure_logging(rank, run.log_file(rank))
+    called = called or hold_roll_call(checked)
+    if called is not None:
+        called.say()
 
     data = assembly.build_data(config, resources.batch_size, resources.accumulate)
     data.setup("fit")
@@ -85,6 +93,8 @@ def train(checked: Preflight) -> None:
     except StopRequested as request:
         _log.info("%s: saved up to step %d", request, trainer.global_step)
         _log.info("to go on from there: %s", resume_command(run.path))
+        if called is not None:
+            called.meeting.leave_together()
         sys.exit(RESUME_EXIT_CODE)
     except (RuntimeError, OSError) as error:
         raise _explain(error, checked, trainer.global_step) from error
