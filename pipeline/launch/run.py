@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import LaunchError, TrainingError
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
-from pipeline.launch.preemption import RESUME_EXIT_CODE, stop_signals
+from pipeline.launch.preemption import RESUME_EXIT_CODE, STALLED_EXIT_CODE, stop_signals
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.report import (
     banner,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
     from pipeline.training.module import AutoencoderModule
     from pipeline.training.start import Start
+    from pipeline.training.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -74,24 +75,39 @@ def train(checked: Preflight) -> None:
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
     checkpoints = assembly.build_checkpoints(config, store, stop)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
+    watchdog = _build_watchdog(checked, run, rank)
+    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
     if start.checkpoint is not None:
         trainer.num_sanity_val_steps = 0  # there is no untrained model to measure
     stop_signals.begin_training()
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
-        assembly.validate_end(trainer, module, data)
-        checkpoints.finish(trainer, module)
-    except StopRequested as request:
-        _log.info("%s: saved up to step %d", request, trainer.global_step)
-        _log.info("to go on from there: %s", resume_command(run.path))
-        sys.exit(RESUME_EXIT_CODE)
-    except (RuntimeError, OSError) as error:
-        raise _explain(error, checked, trainer.global_step) from error
-    finally:
-        close_loggers(loggers)
-        assembly.draw_run_curves(trainer, run.path)
+    with watchdog:
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+            assembly.validate_end(trainer, module, data)
+            checkpoints.finish(trainer, module)
+        except StopRequested as request:
+            _log.info("%s: saved up to step %d", request, trainer.global_step)
+            _log.info("to go on from there: %s", resume_command(run.path))
+            sys.exit(RESUME_EXIT_CODE)
+        except (RuntimeError, OSError) as error:
+            raise _explain(error, checked, trainer.global_step) from error
+        finally:
+            close_loggers(loggers)
+            assembly.draw_run_curves(trainer, run.path)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _build_watchdog(checked: Preflight, run: RunDirectory, rank: int) -> "Watchdog":
+    """Return what ends this rank if the run hangs; call it before the ranks are connected."""
+    from pipeline.training.watch_records import Ending, arm_flight_recorder
+    from pipeline.training.watchdog import Watchdog
+
+    if checked.resources.use_gpu:
+        arm_flight_recorder()
+    timeout_s = checked.config.trainer.watchdog_timeout_s
+    code = STALLED_EXIT_CODE if stop_signals.is_supervised else RESUME_EXIT_CODE
+    ending = Ending(run.log_file(rank).parent, rank, code, resume_command(run.path), timeout_s)
+    return Watchdog(timeout_s, rank, ending)
 
 
 def _conclude(
