@@ -7,6 +7,7 @@ once, one that is stopped keeps it and falls silent, and the kernel notices a ho
 import selectors
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from pipeline.training.watch_line import Line
 from pipeline.training.watch_pulse import Place, Pulse, Stage
@@ -80,9 +81,9 @@ class _Other:
         self._has_failed = False
         self.verdict: Verdict | None = None
 
-    def read(self, now: float) -> None:
+    def take(self, messages: list[dict[str, Any]], now: float) -> None:
         """Take what has come."""
-        for message in self.line.read():
+        for message in messages:
             self._heard = now
             if "pulse" in message:
                 self.pulse = Pulse.of(message["pulse"])
@@ -157,22 +158,21 @@ class Hub(Peers):
             self._selector.register(line, selectors.EVENT_READ)
             return
         assert isinstance(source, Line)
+        messages = source.read()
+        if source not in self._others and messages:
+            self._admit(source, messages.pop(0))
         if source in self._others:
-            self._others[source].read(self._clock())
-        else:
-            self._admit(source)
+            self._others[source].take(messages, self._clock())
         if not source.is_open:
             self._selector.unregister(source)
             source.close()
 
-    def _admit(self, line: Line) -> None:
+    def _admit(self, line: Line, first: dict[str, Any]) -> None:
         """Take a connection for a rank of this run if its first message holds the token."""
-        for message in line.read():
-            if message.keys() != {"token", "rank", "host"} or message["token"] != self._token:
-                line.is_open = False
-                return
-            self._others[line] = _Other(line, int(message["rank"]), str(message["host"]), self._clock())
-            line.send({})
+        if first.keys() != {"token", "rank", "host"} or first["token"] != self._token:
+            line.is_open = False
+            return
+        self._others[line] = _Other(line, int(first["rank"]), str(first["host"]), self._clock())
 
 
 class Link(Peers):
@@ -215,7 +215,7 @@ class Link(Peers):
         super().leave(has_failed)
 
     def _receive(self, source: object) -> None:
-        self._first.read(self._clock())
+        self._first.take(self._first.line.read(), self._clock())
         if self._first.verdict is not None:
             self.wake()  # the first rank's end is about to raise errors in the main thread
         if not self._first.line.is_open:

@@ -105,15 +105,14 @@ def _verdict(
 
 def _table(sightings: Sequence[Sighting]) -> list[str]:
     """Return a line for each place with the ranks that are there; a thousand ranks stand at a few places."""
-    groups: dict[tuple[int, str], list[Sighting]] = {}
+    groups: dict[tuple[str, int, str], list[Sighting]] = {}
     for seen in sightings:
-        groups.setdefault((seen.pulse.place.step, seen.pulse.place.words), []).append(seen)
+        last = "last heard of at " if seen.silent_s >= _LOST_GRACE_S or seen.gone_s is not None else ""
+        groups.setdefault((last, seen.pulse.place.step, seen.pulse.place.words), []).append(seen)
     lines = []
-    for (step, words), there in groups.items():
+    for (last, step, words), there in groups.items():
         named = ", ".join(seen.name for seen in there[:_MOST_NAMED])
         more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
         since = max(seen.stalled_s for seen in there)
-        silence = max(seen.silent_s for seen in there)
-        silent = f", silent for {silence:.0f} s" if silence >= _LOST_GRACE_S else ""
-        lines.append(f"  {named}{more}: step {step}, {words}, for {since:.0f} s{silent}")
+        lines.append(f"  {named}{more}: {last}step {step}, {words}, for {since:.0f} s")
     return lines
