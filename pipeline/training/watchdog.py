@@ -20,7 +20,7 @@ from pipeline.training.watch_stragglers import StragglerReport
 from pipeline.training.watch_verdict import Verdict
 
 _log = logging.getLogger(__name__)
-_RESERVE_S = 10.0  # of the timeout, for noticing and ending
+_RESERVES_S = (10.0, 15.0)  # of the timeout, for noticing and ending: a quarter within these bounds
 _INTERVAL_S = 1.0
 _LONGEST_GAP = 5  # intervals; a longer one means that this process itself was stopped
 
@@ -55,7 +55,7 @@ class Watchdog:
         rank: global rank.
         end: ends the process; called in the watchdog's thread.
         interval_s: seconds between two pulses.
-        reserve_s: part of the timeout that is left for noticing and ending.
+        reserve_s: part of the timeout that is left for noticing and ending; None: a quarter, 10 to 15 s.
     """
 
     def __init__(
@@ -64,9 +64,13 @@ class Watchdog:
         rank: int,
         end: Callable[[Verdict, bool], None],
         interval_s: float = _INTERVAL_S,
-        reserve_s: float = _RESERVE_S,
+        reserve_s: float | None = None,
     ) -> None:
-        self._allowance_s = None if timeout_s is None else timeout_s - reserve_s
+        self._allowance_s: float | None = None
+        if timeout_s is not None:
+            least, most = _RESERVES_S
+            usual = min(most, max(least, timeout_s / 4))
+            self._allowance_s = timeout_s - (usual if reserve_s is None else reserve_s)
         self._rank = rank
         self._end = end
         self._interval_s = interval_s
