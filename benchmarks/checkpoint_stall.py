@@ -34,6 +34,7 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import Devices
+from pipeline.training.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple
         config, checked.losses, run.path, Start(None, None, None, "untrained", ())
     )
     devices = Devices(checked.resources.use_gpu, 1, checked.resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
+    watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
+    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
     windows = Windows(checkpoints, seconds, pairs, warm_up_steps=300 if devices.use_gpu else 2)
     trainer.callbacks.insert(0, windows)  # type: ignore[attr-defined]
     trainer.fit(module, datamodule=data)

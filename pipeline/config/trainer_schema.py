@@ -10,6 +10,7 @@ from pipeline.config.deepspeed_schema import DeepSpeedSettings
 from pipeline.config.section import PathText, Section
 
 STRATEGIES = ("auto", "ddp", "deepspeed")
+LEAST_WATCHDOG_TIMEOUT_S = 20
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 # Keywords of Lightning's Trainer that another key of ours decides.
@@ -151,6 +152,7 @@ class TrainerSettings(Section):
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
     deterministic: bool
     global_batch_size: PositiveInt | None
+    watchdog_timeout_s: PositiveFloat | None
     optimizer: OptimizerSettings
     scheduler: SchedulerSettings
     loss_config: dict[str, Any]
@@ -164,6 +166,16 @@ class TrainerSettings(Section):
     def _strategy(cls, value: str) -> str:
         if value not in STRATEGIES:
             raise ValueError(f"this strategy is not built; valid: {', '.join(STRATEGIES)}")
+        return value
+
+    @field_validator("watchdog_timeout_s")
+    @classmethod
+    def _watchdog_timeout_s(cls, value: float | None) -> float | None:
+        if value is not None and value < LEAST_WATCHDOG_TIMEOUT_S:
+            raise ValueError(
+                f"ending a job takes 10 s of it; valid: {LEAST_WATCHDOG_TIMEOUT_S} or more (and more than any batch, "
+                "save or validation batch takes), or null for no watchdog"
+            )
         return value
 
     @field_validator("logger")

@@ -15,6 +15,9 @@ from types import FrameType
 RESUME_EXIT_CODE = 75
 """Saved, or nothing to save yet: start me again and I go on (EX_TEMPFAIL of sysexits.h)."""
 
+STALLED_EXIT_CODE = 76
+"""What a rank whose job hangs tells the process that supervises it, which ends with RESUME_EXIT_CODE then."""
+
 ABORT_EXIT_CODE = 130
 """Stopped at once by a second SIGINT: 128 + 2, as a shell says it."""
 
@@ -54,6 +57,11 @@ class StopSignals:
             ignored = supervised and number == signal.SIGINT
             signal.signal(number, signal.SIG_IGN if ignored else self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether another process of this project has started this one and waits for it."""
+        return self._supervised
 
     def begin_start_up(self) -> None:
         """From now on, until `begin_training`, a signal ends the process at once: a job starts.

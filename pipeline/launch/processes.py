@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import LaunchError
-from pipeline.launch.preemption import RESUME_EXIT_CODE, stop_signals
+from pipeline.launch.preemption import RESUME_EXIT_CODE, STALLED_EXIT_CODE, stop_signals
 from pipeline.launch.resources import Resources
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,10 @@ _Ranks = list[subprocess.Popen[bytes]]
 
 _GRACE_S = 10.0  # for ranks whose peer has failed: they have nothing to save
 _LEAVE_GRACE_S = 30.0  # for ranks whose peer has left to be resumed: blocked in a library, they do not notice
+_STALLED_GRACE_S = 3.0  # for ranks of a run that hangs: those that can end have been told to
+_KILL_GRACE_S = 3.0  # a process that waits for a disk in the kernel does not even end when it is killed
 _POLL_S = 0.2
+_RESUMABLE = (RESUME_EXIT_CODE, STALLED_EXIT_CODE)
 
 
 def run_ranks(run_dir: Path, resources: Resources, lock: int) -> None:
@@ -57,7 +60,7 @@ def run_ranks(run_dir: Path, resources: Resources, lock: int) -> None:
         codes = _wait(ranks)
     finally:
         _stop(ranks)
-    if RESUME_EXIT_CODE in codes.values():
+    if set(_RESUMABLE) & set(codes.values()):
         raise SystemExit(RESUME_EXIT_CODE)
 
 
@@ -80,21 +83,21 @@ def _start(run_dir: Path, rank: int, environment: Mapping[str, str], lock: int) 
 def _wait(ranks: _Ranks) -> dict[int, int]:
     """Return rank -> exit code, in the order of their ends; a rank that obeyed a stop counts as resumable."""
     codes: dict[int, int] = {}
-    passed_on, deadline = False, None
+    passed_on, began = False, 0.0
     while len(codes) < len(ranks):
         if stop_signals.received and not passed_on:
             passed_on = True
             for process in ranks:
                 process.terminate()
         _collect(ranks, codes, passed_on)
-        if any(code not in (0, RESUME_EXIT_CODE) for code in codes.values()):
+        if any(code not in (0, *_RESUMABLE) for code in codes.values()):
             time.sleep(_POLL_S)  # the rank that failed first takes others down, which may be seen before it
             _collect(ranks, codes, passed_on)
             _judge(ranks, codes)
-        if RESUME_EXIT_CODE in codes.values():
-            deadline = deadline or time.monotonic() + _LEAVE_GRACE_S
-            if time.monotonic() > deadline:
-                _end_stragglers(ranks, codes)
+        if left := set(_RESUMABLE) & set(codes.values()):
+            grace_s = _STALLED_GRACE_S if STALLED_EXIT_CODE in left else _LEAVE_GRACE_S
+            began = began or time.monotonic()
+            _end_stragglers(ranks, codes, grace_s, is_late=time.monotonic() - began > grace_s)
         time.sleep(_POLL_S)
     return codes
 
@@ -110,8 +113,8 @@ def _collect(ranks: _Ranks, codes: dict[int, int], passed_on: bool) -> None:
 
 def _judge(ranks: _Ranks, codes: dict[int, int]) -> None:
     """Name the rank that failed, unless others left to be resumed: what fails then has lost its peers."""
-    failed = {rank: code for rank, code in codes.items() if code not in (0, RESUME_EXIT_CODE)}
-    if RESUME_EXIT_CODE in codes.values():
+    failed = {rank: code for rank, code in codes.items() if code not in (0, *_RESUMABLE)}
+    if set(_RESUMABLE) & set(codes.values()):
         for rank, code in failed.items():
             _log.warning("rank %d %s while the run was stopping", rank, _how(code))
             codes[rank] = RESUME_EXIT_CODE
@@ -129,26 +132,52 @@ def _how(code: int) -> str:
     )
 
 
-def _end_stragglers(ranks: _Ranks, codes: dict[int, int]) -> None:
+def _end_stragglers(ranks: _Ranks, codes: dict[int, int], grace_s: float, is_late: bool) -> None:
+    """Kill the ranks that can no longer leave: the stopped ones at once, all others when it is late."""
     for rank, process in enumerate(ranks):
-        if rank not in codes:
-            _log.warning("rank %d did not end within %.0f s of its peers: killed", rank, _LEAVE_GRACE_S)
-            process.kill()
-            process.wait()
-            codes[rank] = RESUME_EXIT_CODE
+        if rank in codes:
+            continue
+        if is_stopped(process.pid):
+            _log.warning("rank %d (process %d) was stopped by a signal: killed", rank, process.pid)
+        elif is_late:
+            _log.warning("rank %d did not end within %.0f s of its peers: killed", rank, grace_s)
+        else:
+            continue
+        _kill_and_wait(process)
+        codes[rank] = RESUME_EXIT_CODE
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped (SIGSTOP, a debugger): it can obey nothing but SIGKILL.
+
+    Args:
+        pid: the process; one that is gone, or a system without /proc, gives False.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")
 
 
 def _stop(ranks: _Ranks) -> None:
     for process in ranks:
         if process.poll() is None:
-            process.terminate()
+            process.kill() if is_stopped(process.pid) else process.terminate()
     deadline = time.monotonic() + _GRACE_S
     for process in ranks:
         try:
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _kill_and_wait(process)
+
+
+def _kill_and_wait(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    try:
+        process.wait(timeout=_KILL_GRACE_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("process %d cannot even be killed: it waits for a disk or a device", process.pid)
 
 
 def _kill(ranks: _Ranks) -> None:

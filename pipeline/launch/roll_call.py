@@ -93,10 +93,13 @@ def call(meeting: "Meeting", place: Place, composed: Config, use_gpu: bool) -> R
     """
     from pipeline.training.first_contact import contact
     from pipeline.training.strategy import COLLECTIVE_TIMEOUT
+    from pipeline.training.watch_records import arm_flight_recorder
 
     card = fill_in(place.rank, place.world_size, composed, describe_device(use_gpu, place.local_rank))
     found = _report(meeting, card, composed.trainer.start_timeout_s)
     refuse(found.problems, place)
+    if use_gpu:
+        arm_flight_recorder()
     reached = contact(meeting, use_gpu, place.local_rank, card.name, COLLECTIVE_TIMEOUT)
     refuse(reached.problems, place)
     return RollCall(meeting, found.line.format(contact=reached.line), (*found.warnings, *reached.warnings))

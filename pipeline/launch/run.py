@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import LaunchError, TrainingError
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
-from pipeline.launch.preemption import RESUME_EXIT_CODE, stop_signals
+from pipeline.launch.preemption import RESUME_EXIT_CODE, STALLED_EXIT_CODE, stop_signals
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.report import (
     banner,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
     from pipeline.training.module import AutoencoderModule
     from pipeline.training.start import Start
+    from pipeline.training.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -43,6 +44,19 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
         PipelineError: anything that the user can mend.
         SystemExit: with RESUME_EXIT_CODE, after a signal or at the end of `max_time`.
     """
+    run, rank = RunDirectory.of(checked.config), int(os.environ.get("RANK", "0"))
+    configure_logging(rank, run.log_file(rank))
+    called = called or hold_roll_call(checked)
+    with _build_watchdog(checked, run, rank) as watchdog:
+        if called is not None:
+            called.say()
+            watchdog.start()
+        _train(checked, run, rank, called, watchdog)
+
+
+def _train(
+    checked: Preflight, run: RunDirectory, rank: int, called: RollCall | None, watchdog: "Watchdog"
+) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
     from pipeline.training.agreement import StopRequested
@@ -52,13 +66,7 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
     from pipeline.training.stopping import StopConditions
     from pipeline.training.strategy import Devices
 
-    config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
-    settings, rank = config.trainer.trainer, int(os.environ.get("RANK", "0"))
-    configure_logging(rank, run.log_file(rank))
-    called = called or hold_roll_call(checked)
-    if called is not None:
-        called.say()
-
+    config, resources, settings = checked.config, checked.resources, checked.config.trainer.trainer
     data = assembly.build_data(config, resources.batch_size, resources.accumulate)
     data.setup("fit")
     batches = data.batches_per_epoch(resources.batch_size * resources.world_size)
@@ -82,7 +90,7 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
     checkpoints = assembly.build_checkpoints(config, store, stop)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
+    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
     if start.checkpoint is not None:
         trainer.num_sanity_val_steps = 0  # there is no untrained model to measure
     stop_signals.begin_training()
@@ -102,6 +110,17 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
         close_loggers(loggers)
         assembly.draw_run_curves(trainer, run.path)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _build_watchdog(checked: Preflight, run: RunDirectory, rank: int) -> "Watchdog":
+    """Return what ends this rank if the run hangs."""
+    from pipeline.training.watch_records import Ending
+    from pipeline.training.watchdog import Watchdog
+
+    timeout_s = checked.config.trainer.watchdog_timeout_s
+    code = STALLED_EXIT_CODE if stop_signals.is_supervised else RESUME_EXIT_CODE
+    ending = Ending(run.log_file(rank).parent, rank, code, resume_command(run.path), timeout_s)
+    return Watchdog(timeout_s, rank, ending)
 
 
 def _conclude(

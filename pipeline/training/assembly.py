@@ -26,6 +26,7 @@ from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.sample_sequence import SampleSequence
+from pipeline.training.callbacks.watch import Watch
 from pipeline.training.checkpoint_io import RunCheckpointIO
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.checkpoint_writer import BackgroundWriter
@@ -40,6 +41,7 @@ from pipeline.training.start import Start
 from pipeline.training.stepping import Stepping
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy, build_zero
+from pipeline.training.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +152,7 @@ def build_trainer(
     profiler_dir: Path,
     loggers: list[Logger],
     checkpoints: RunCheckpoints,
+    watchdog: Watchdog,
 ) -> pl.Trainer:
     """Build Lightning's Trainer for one rank.
 
@@ -160,12 +163,14 @@ def build_trainer(
         profiler_dir: where profiles are written.
         loggers: from `build_run_loggers`.
         checkpoints: from `build_checkpoints`.
+        watchdog: is told where training is.
     """
     settings = config.trainer.trainer
     passed = {name: getattr(settings, name) for name in _PASSED_THROUGH}
     if settings.max_time is not None and settings.max_epochs is None:
         passed["max_epochs"] = -1  # Lightning, which does not see max_time, would end after 1000 epochs
     strategy = _build_strategy(config, devices, checkpoints)
+    watch = Watch(watchdog, devices.use_gpu)
     trainer = pl.Trainer(
         **passed,
         accelerator="gpu" if devices.use_gpu else "cpu",
@@ -174,7 +179,7 @@ def build_trainer(
         **strategy,
         deterministic=prepare_determinism(config.trainer.deterministic, settings.strict_deterministic),
         logger=loggers,
-        callbacks=build_callbacks(config, run_dir, checkpoints),
+        callbacks=build_callbacks(config, run_dir, checkpoints, watch),
         plugins=[RunCheckpointIO(checkpoints.store, checkpoints.writer)],
         profiler=_build_profiler(settings.profile, profiler_dir),
         default_root_dir=run_dir,
@@ -183,7 +188,8 @@ def build_trainer(
         enable_progress_bar=settings.enable_progress_bar and sys.stdout.isatty(),
         enable_model_summary=False,
     )
-    make_exact(trainer, devices.effective_batch, partial(checkpoints.on_settled, trainer))
+    settle = watch.settling(partial(checkpoints.on_settled, trainer), trainer)
+    make_exact(trainer, devices.effective_batch, settle)
     return trainer
 
 

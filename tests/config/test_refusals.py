@@ -41,6 +41,7 @@ WITHOUT_TORCH = {
     "data.train_dataloader=null": ("data.train_dataloader=None", "batch_size", "num_workers"),
     # range
     "data.train_dataloader.batch_size=0": ("data.train_dataloader.batch_size=0", "greater than 0"),
+    "trainer.watchdog_timeout_s=5": ("trainer.watchdog_timeout_s=5", "valid: 20 or more", "null"),
     "trainer.trainer.gradient_clip_val=-1": ("trainer.trainer.gradient_clip_val=-1", "or equal to 0"),
     # names
     "trainer.loss_config.spectral.stft_msee={}": (

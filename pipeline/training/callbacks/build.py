@@ -14,20 +14,25 @@ from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.metrics_log import MetricsLog
 from pipeline.training.callbacks.progress import Progress
+from pipeline.training.callbacks.watch import Watch
 from pipeline.training.reproducibility import BatchSeed
 
 
-def build_callbacks(config: Config, run_dir: Path, checkpoints: RunCheckpoints) -> list[pl.Callback]:
+def build_callbacks(
+    config: Config, run_dir: Path, checkpoints: RunCheckpoints, watch: Watch
+) -> list[pl.Callback]:
     """Build the callbacks of a run.
 
     Args:
         config: checked configuration.
         run_dir: the run directory.
         checkpoints: acts last, so that what it saves includes all that the others did.
+        watch: acts first, so that it knows where the others are.
     """
     settings = config.trainer.trainer
     on_terminal = sys.stdout.isatty()
     callbacks: list[pl.Callback] = [
+        watch,
         BucketOrder(config.data.channels, config.data.segment_samples),
         BatchSeed(config.trainer.seed),
         checkpoints.guard,
