@@ -1,6 +1,7 @@
-"""Small text files that are there whole or not at all."""
+"""Small text files that are there whole or not at all, and names that overwrite nothing."""
 
 import os
+from itertools import chain, count
 from pathlib import Path
 
 
@@ -12,3 +13,9 @@ def write_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(path)
+
+
+def free_name(path: Path) -> Path:
+    """Return a path, or it with the first number under which there is nothing yet."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(candidate for candidate in chain([path], numbered) if not os.path.lexists(candidate))

@@ -234,7 +234,7 @@ def read(path: Path) -> Config:
         raise ConfigError(f"{path}: no such file; a run directory holds the config.yaml of its run")
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: cannot be read as a configuration ({' '.join(str(error).split())})"
         ) from None

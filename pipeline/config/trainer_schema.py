@@ -39,6 +39,12 @@ _UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 OWNED_ELSEWHERE = {f"trainer.trainer.{name}": f"{reason}." for name, reason in _OWNERS.items()}
 
 
+def _seconds(duration: str | dict[str, int]) -> float:
+    if isinstance(duration, str):
+        duration = dict(zip(_UNITS[1:], map(int, duration.split(":")), strict=True))
+    return timedelta(**duration).total_seconds()
+
+
 class OptimizerSettings(Section):
     """A torch optimiser by class name; `config` is exactly its keyword arguments."""
 
@@ -111,6 +117,13 @@ class LightningSettings(Section):
             raise ValueError("a duration is written DD:HH:MM:SS, or as a block like {hours: 1, minutes: 30}")
         if isinstance(value, dict) and not (value and set(value) <= set(_UNITS)):
             raise ValueError(f"no duration; valid units: {', '.join(_UNITS)}")
+        if isinstance(value, dict) and min(value.values()) < 0:
+            raise ValueError("a duration has no negative parts")
+        if isinstance(value, str | dict):
+            try:
+                _seconds(value)
+            except OverflowError:
+                raise ValueError("too long for a duration; valid: up to 999999999 days") from None
         return value
 
     @field_validator("limit_train_batches", "val_check_interval")
@@ -133,10 +146,7 @@ class LightningSettings(Section):
     @property
     def max_time_s(self) -> float | None:
         """`max_time` in seconds."""
-        if isinstance(self.max_time, str):
-            days, hours, minutes, seconds = map(int, self.max_time.split(":"))
-            return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
-        return None if self.max_time is None else timedelta(**self.max_time).total_seconds()
+        return None if self.max_time is None else _seconds(self.max_time)
 
 
 class TrainerSettings(Section):

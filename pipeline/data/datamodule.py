@@ -15,6 +15,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
 from pipeline.data.workers import WorkerLoader, start_worker
+from pipeline.errors import DataError
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -177,15 +178,44 @@ class AudioDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into checkpoints: which audio the run is trained on."""
-        return {"train_digest": self.train_manifest.digest}
+        return {
+            "train_digest": self.train_manifest.digest,
+            "eval_digest": self.eval_manifest.digest,
+            "roots": self._roots(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Says so if the audio has changed since the checkpoint was written."""
-        if self._corpus is not None and state_dict["train_digest"] != self.train_manifest.digest:
+        """Says so if the audio has changed since the checkpoint was written.
+
+        Raises:
+            DataError: It has, and it is in another folder: most likely the folder is the wrong one.
+        """
+        if self._corpus is None:
+            return
+        changed = []
+        if state_dict["train_digest"] != self.train_manifest.digest:
+            changed.append("training")
+        if "eval_digest" in state_dict and state_dict["eval_digest"] != self.eval_manifest.digest:
+            changed.append("held-out")
+        if changed and "roots" in state_dict:
+            for key, new in self._roots().items():
+                old = state_dict["roots"][key]
+                if old != new:
+                    raise DataError(
+                        f"{key}={new}: the {' and the '.join(changed)} files there are not those of this run, which "
+                        f"had {key}={old}; set it to a folder of the same files, or start a new run with run.init_from"
+                    )
+        consequences = {
+            "training": "the resumed run goes on, but not as the uninterrupted one would have",
+            "held-out": "validation metrics before and after it do not compare",
+        }
+        for kind in changed:
             self._report(
-                "warning: the training files have changed since the checkpoint was written; "
-                "the resumed run goes on, but not as the uninterrupted one would have"
+                f"warning: the {kind} files have changed since the checkpoint was written; {consequences[kind]}"
             )
+
+    def _roots(self) -> dict[str, str | None]:
+        return {"data.root": self._data.root, "data.eval_dataset.root": self._data.eval_dataset.root}
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

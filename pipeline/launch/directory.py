@@ -16,6 +16,7 @@ from pipeline.config.compose import Composition
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import lock
+from pipeline.launch.provenance import write_provenance
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class RunDirectory:
     def config_file(self) -> Path:
         """The composed configuration, written once."""
         return self.path / "config.yaml"
+
+    @property
+    def marker(self) -> Path:
+        """Says that checkpoints were saved; apart from them, so that it stays when they are gone."""
+        return self.path / ".has_checkpoints"
 
     @property
     def media(self) -> Path:
@@ -117,8 +123,12 @@ def _write_records(config: Config, composition: Composition, run: RunDirectory) 
     write_text(hydra_dir / "overrides.yaml", OmegaConf.to_yaml(list(composition.overrides)))
     write_text(hydra_dir / "hydra.yaml", OmegaConf.to_yaml(composition.hydra_tree))
     compose.dump(config, hydra_dir / "config.yaml")
-    if run.checkpoints.parent != run.path:
-        compose.dump(config, run.checkpoints / "config.yaml")
+    outside = [run.checkpoints] if run.checkpoints.parent != run.path else []
+    for folder in outside:
+        compose.dump(config, folder / "config.yaml")
+    write_provenance(
+        (*outside, run.path), hydra_dir / "config.yaml", config.trainer.seed, composition.overrides
+    )
     compose.dump(config, run.config_file)
 
 

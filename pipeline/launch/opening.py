@@ -15,7 +15,6 @@ from pipeline.launch import directory, preflight, resume
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preemption import stop_signals
 from pipeline.launch.preflight import Preflight
-from pipeline.launch.provenance import write_provenance
 from pipeline.launch.same_command import find_run
 
 _log = logging.getLogger(__name__)
@@ -62,13 +61,13 @@ def opened(decided: Decided, composition: Composition) -> Iterator[tuple[Preflig
     checked, changes = decided
     if changes is None:
         _check_audio(checked.config)
+        _check_weights(checked.config)
         checked = replace(checked, config=directory.claim(checked.config, composition.sweep_dir))
     run = RunDirectory.of(checked.config)
     with run.locked() as lock:
         if changes is None:
             directory.write_records(checked.config, composition)
         stop_signals.name_run(run.path)
-        write_provenance(checked.config, composition.overrides)
         with resume.remembering(run.path, run.checkpoints, changes or {}):
             yield checked, lock
 
@@ -83,3 +82,17 @@ def _check_audio(config: Config) -> None:
     corpus = prepare_corpus(config.data, cache_dir=cache_dir, report=_log.info)
     silent = BadFileLedger(corpus.num_files, config.data.max_bad_fraction, report=lambda line: None)
     silent.record(corpus.bad_files)
+
+
+def _check_weights(config: Config) -> None:
+    """Check the weights to begin with before a run directory exists.
+
+    Raises:
+        CheckpointError: they are damaged or belong to another model.
+    """
+    if config.run.init_from is None:
+        return
+    from pipeline.training import assembly  # torch, and slow
+    from pipeline.training.start import check_weights
+
+    check_weights(config.run.init_from, assembly.model_description(config))

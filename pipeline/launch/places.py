@@ -62,7 +62,10 @@ def check_places(config: Config, given: frozenset[str]) -> None:
     for key, folder in folders.items():
         if folder is None:
             continue
-        nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        try:
+            nearest = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        except OSError as error:  # a name that is too long, a folder that may not be entered
+            raise ConfigError(f"{key}={folder}: {error.strerror}; valid: a folder of yours") from None
         if not nearest.is_dir():
             raise ConfigError(f"{key}={folder}: {nearest} is a file; valid: a folder, which may be new")
         if not os.access(nearest, os.W_OK | os.X_OK):

@@ -1,5 +1,6 @@
 """What a run was made of: code, packages, machine, seed, command line."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -7,44 +8,43 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.atomic import write_text
-from pipeline.config.schema import Config
-from pipeline.launch.directory import RunDirectory
 
 _ROOT = Path(__file__).resolve().parents[2]
-_RECORD = "provenance.json"
+PROVENANCE = "provenance.json"
 
 
-def write_provenance(config: Config, overrides: Sequence[str]) -> None:
-    """Write `provenance.json`, once, and where the checkout was changed the difference as `uncommitted.diff`.
+def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, overrides: Sequence[str]) -> None:
+    """Write `provenance.json`, and where the checkout was changed the difference as `uncommitted.diff`.
 
-    With checkpoints outside the run directory a copy of the record lies beside them.
+    Args:
+        folders: the run directory, and those that hold a copy of its records.
+        config_file: what `config.yaml` is to hold; its checksum tells later whether that was edited.
+        seed: of the run.
+        overrides: the command line.
     """
-    run = RunDirectory.of(config)
-    if (run.path / _RECORD).exists():
-        return
     commit, diff = git("rev-parse", "HEAD"), git("diff", "HEAD")
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.orig_argv),
         "overrides": list(overrides),
         "directory": os.getcwd(),
-        "seed": config.trainer.seed,
+        "seed": seed,
+        "config_sha256": hashlib.sha256(config_file.read_bytes()).hexdigest(),
         "git": {"commit": commit, "dirty": bool(diff) if diff is not None else None},
         "python": platform.python_version(),
         "packages": dict(sorted((d.name, d.version) for d in importlib.metadata.distributions() if d.name)),
         "hardware": hardware(),
     }
-    outside = [run.checkpoints] if run.checkpoints.parent != run.path else []
-    for folder in (*outside, run.path):  # the run directory last: its record says that all is written
+    for folder in folders:
         if diff:
             write_text(folder / "uncommitted.diff", diff + "\n")
-        write_text(folder / _RECORD, json.dumps(record, indent=2) + "\n")
+        write_text(folder / PROVENANCE, json.dumps(record, indent=2) + "\n")
 
 
 def git(*arguments: str) -> str | None:

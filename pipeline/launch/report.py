@@ -21,25 +21,37 @@ from pipeline.launch.preflight import Preflight
 from pipeline.launch.resources import Resources
 
 _log = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MEND = "mend the access to it, then start the same command again; checkpoints are intact"
+_ACCESS = {
+    errno.EACCES: _MEND,
+    errno.EPERM: _MEND,
+    errno.EROFS: _MEND,
+    errno.EISDIR: "a file belongs there: move the folder away, then start the same command again",
+    errno.ENAMETOOLONG: "choose a shorter path",
+}
+"""What helps where a path cannot be used."""
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Print a user's error without a traceback and end with exit code 1; defects keep their traceback.
 
-    A full disk is a user's error wherever it is met.
+    A full disk and a path that may not be used are a user's errors wherever they are met.
     """
     try:
         yield
     except PipelineError as error:
         _fail(f"{type(error).__name__}: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{place}{error.strerror}; free space on the disk of the run, then start the same command again"
-        )
+        if error.errno in _FULL:
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(
+                f"{place}{error.strerror}; free space on the disk of the run, then start the same command again"
+            )
+        if error.errno in _ACCESS and error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}; {_ACCESS[error.errno]}")
+        raise
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Continuing a run: its own configuration, and the few changes that leave it the same run."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipeline.config import compose
 from pipeline.config.atomic import write_text
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
+from pipeline.launch.edited import edited_note
 from pipeline.launch.preemption import RESUME_EXIT_CODE
+from pipeline.launch.provenance import PROVENANCE
 
 _log = logging.getLogger(__name__)
 _CHANGES = "changes.yaml"
 _ABSENT = "absent"
 _NEWEST = "last.ckpt"
+_VALID = "valid: auto, never, or the directory of a run, which is printed at its start and end"
+_REPAIR = "mend it, or remove it to go on without the changes of earlier resumes"
 
 # What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
 _CHANGEABLE = re.compile(
@@ -29,7 +36,9 @@ _CHANGEABLE = re.compile(
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
     r"|trainer\.trainer\.accumulate_grad_batches"
     r"|trainer\.start_timeout_s"
+    r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
 )
+_AUDIO = ("data.root", "data.eval_dataset.root")
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 
 
@@ -39,6 +48,13 @@ def locate(path: Path) -> Path:
     Raises:
         ConfigError: no run is there, or the path names a checkpoint that a run does not go on from.
     """
+    try:
+        return _locate(path)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"run.resume={path}: {error.strerror}; {_VALID}") from None
+
+
+def _locate(path: Path) -> Path:
     folder = path
     if path.suffix == ".ckpt" and path.is_file():
         if path.name != _NEWEST:
@@ -47,40 +63,67 @@ def locate(path: Path) -> Path:
                 f"run.init_from={path} starts a new run from its weights"
             )
         folder = path.parent.parent
-        beside = path.parent / "config.yaml"
-        if beside.is_file():  # in a ckpt_dir of its own, or in the run directory itself
-            stored = compose.read(beside)
-            elsewhere = stored.trainer.trainer.ckpt_dir == str(path.parent)
-            folder = Path(str(stored.run.dir)) if elsewhere else path.parent
-    if not (folder / "config.yaml").is_file():
+        if (path.parent / "config.yaml").is_file():  # a ckpt_dir of its own, or the run directory itself
+            folder = _run_with_records_in(path.parent)
+    elif path.name != ".hydra" and (path / "config.yaml").is_file():
+        run_dir = _run_with_records_in(path)
+        folder = run_dir if (run_dir / "config.yaml").is_file() else path
+    missing = [name for name in ("config.yaml", PROVENANCE) if not (folder / name).is_file()]
+    if missing:
         found = "no such directory" if not path.exists() else "a file" if path.is_file() else "a directory"
-        raise ConfigError(
-            f"run.resume={path}: {found}, and no run: {folder} holds no config.yaml; valid: auto, never, or the "
-            "directory of a run, which is printed at its start and end"
-        )
+        raise ConfigError(f"run.resume={path}: {found}, and no run: {folder} holds no {missing[0]}; {_VALID}")
     return folder
+
+
+def _run_with_records_in(folder: Path) -> Path:
+    """Return the run that a folder with a config.yaml belongs to: itself, or the run whose ckpt_dir it is."""
+    stored = compose.read(folder / "config.yaml")
+    ckpt_dir, origin = stored.trainer.trainer.ckpt_dir, Path(str(stored.run.dir))
+    if ckpt_dir == str(folder):
+        return origin
+    within = _within_run(ckpt_dir, origin)
+    if within is not None and folder.parts[-len(within.parts) :] == within.parts:
+        moved = folder.parents[len(within.parts) - 1]
+        return moved if (moved / "config.yaml").is_file() else folder
+    return folder
+
+
+def _within_run(place: str | None, run_dir: Path) -> Path | None:
+    """Return a place relative to the run directory that it lies in, None if it lies elsewhere."""
+    if place is None or place == str(run_dir) or not Path(place).is_relative_to(run_dir):
+        return None
+    return Path(place).relative_to(run_dir)
 
 
 def load(run_dir: Path) -> Config:
     """Return the configuration of a run as it is continued: config.yaml with the changes of earlier resumes.
 
-    The directory is the run, wherever it was moved or copied to.
+    The directory is the run, wherever it was moved or copied to, with the folders of the run that lie in it.
 
     Raises:
-        ConfigError: no run is there, or its checkpoints lie elsewhere and belong to the run it was copied from.
+        ConfigError: no run is there, what an earlier resume has changed cannot be read, or the checkpoints lie
+            elsewhere and belong to the run it was copied from.
     """
     stored = compose.read(run_dir / "config.yaml")
-    origin = Path(str(stored.run.dir))
-    if stored.trainer.trainer.ckpt_dir is not None and origin != run_dir and origin.exists():
+    origin, ckpt_dir = Path(str(stored.run.dir)), stored.trainer.trainer.ckpt_dir
+    within = _within_run(ckpt_dir, origin)
+    is_apart = ckpt_dir is not None and (within is None or ckpt_dir == str(run_dir))
+    if is_apart and origin != run_dir and origin.exists():
         raise ConfigError(
             f"run.resume={run_dir}: a copy of {origin}, whose checkpoints are in "
-            f"trainer.trainer.ckpt_dir={stored.trainer.trainer.ckpt_dir}; resume {origin}, or use run.init_from"
+            f"trainer.trainer.ckpt_dir={ckpt_dir}; resume {origin}, or use run.init_from"
         )
     tree = stored.model_dump()
     tree["run"]["dir"] = str(run_dir)
-    for key, value in _remembered(run_dir).items():
-        _set(tree, key, value)
-    return compose.parse(tree)
+    if not is_apart and within is not None:
+        tree["trainer"]["trainer"]["ckpt_dir"] = str(run_dir / within)
+    remembered = _remembered(run_dir)
+    for key, value in remembered.items():
+        _set(tree, key, value, run_dir / _CHANGES)
+    try:
+        return compose.parse(tree)
+    except ConfigError as error:
+        raise ConfigError(f"{run_dir / _CHANGES}: {error}") from None
 
 
 def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[Config, dict[str, Any]]:
@@ -98,8 +141,12 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[
         ConfigError: a key that would make it another run.
     """
     config, changes = load(run_dir), _remembered(run_dir)
+    if (note := edited_note(run_dir)) is not None:
+        _log.info("note: %s", note)
     tree = config.model_dump()
     _refuse_another_run(run_dir, config, wanted, given or ())
+    if given is not None and os.environ.get("EULER_CACHE"):  # this machine's
+        given = {*given, "data.cache_dir"}
     for key, old, new in differences(config, wanted):
         if given is not None and not any(_within(key, asked) or _within(asked, key) for asked in given):
             continue
@@ -110,7 +157,7 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[
                 "Valid: horizon (max_epochs, max_steps), hardware, logging; run.init_from starts a new run"
             )
         _log.info("resume: %s was %r, now %r", key, old, new)
-        _set(tree, key, new)
+        _set(tree, key, new, run_dir / _CHANGES)
         changes[key] = new
     tree["run"]["resume"] = str(run_dir)
     return compose.parse(tree), changes
@@ -128,8 +175,12 @@ def _refuse_another_run(run_dir: Path, config: Config, wanted: Config, given: It
 
 
 def identity_difference(stored: Config, wanted: Config) -> str | None:
-    """Return the first key that makes two configurations different runs, None if they are the same run."""
-    return next((key for key, _, _ in differences(stored, wanted) if not _CHANGEABLE.fullmatch(key)), None)
+    """Return the first key that makes two configurations different runs, None if they are the same run.
+
+    A folder of audio counts: the same command with another one describes another run.
+    """
+    keys = (key for key, _, _ in differences(stored, wanted))
+    return next((key for key in keys if key in _AUDIO or not _CHANGEABLE.fullmatch(key)), None)
 
 
 def differences(stored: Config, wanted: Config) -> Iterator[tuple[str, Any, Any]]:
@@ -197,13 +248,19 @@ def _version(path: Path) -> tuple[int, int] | None:
 
 def _remembered(run_dir: Path) -> dict[str, Any]:
     path = run_dir / _CHANGES
-    stored = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    assert isinstance(stored, dict)
+    try:
+        stored = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); {_REPAIR}") from None
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path}: holds no keys with values; {_REPAIR}")
     return {str(key): value for key, value in stored.items()}
 
 
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    *parents, leaf = key.split(".")
+def _set(tree: dict[str, Any], key: str, value: Any, source: Path) -> None:
+    block, (*parents, leaf) = tree, key.split(".")
     for part in parents:
-        tree = tree[part]
-    tree[leaf] = value
+        block = block[part] if isinstance(block, dict) and part in block else {}
+    if not isinstance(block, dict) or leaf not in block:
+        raise ConfigError(f"{source}: {key}: this version has no such key; {_REPAIR}")
+    block[leaf] = value

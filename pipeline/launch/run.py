@@ -73,8 +73,9 @@ def _train(
     assembly.check_intervals(config, batches)
     num_steps = assembly.planned_steps(config, batches, resources.accumulate)
     module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
-    store = CheckpointStore(run.checkpoints, settings.save_top_k)
-    start = find_start(store, config.run.init_from, module, is_first_rank=rank == 0)
+    store = CheckpointStore(run.checkpoints, settings.save_top_k, run.marker)
+    optimizer = config.trainer.optimizer.model_dump()
+    start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
     here = (
         record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)

@@ -8,6 +8,7 @@ from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import directory, lock, resume
 
 _log = logging.getLogger(__name__)
+_BROKEN = "cannot be continued"
 
 
 def find_run(wanted: Config, sweep_dir: Path | None) -> Path | None:
@@ -35,6 +36,8 @@ def find_run(wanted: Config, sweep_dir: Path | None) -> Path | None:
         if reason is None:
             _log.info("run.resume=auto: goes on with the run in %s", record.parent)
             return record.parent
+        if reason.startswith(_BROKEN):
+            _log.info("note: run.resume=auto: passes over %s, which %s", record.parent, reason)
         reasons.append(f"{record.parent.name} {reason}")
     newest = f" (the newest, {reasons[0]})" if reasons else ""
     _log.info("run.resume=auto: no run in %s to go on with%s, begins one", root, newest)
@@ -46,7 +49,7 @@ def _why_not(run_dir: Path, wanted: Config) -> str | None:
         other = resume.identity_difference(resume.load(run_dir), wanted)
         owner = None if other else lock.living_owner(run_dir)
     except (ConfigError, LaunchError) as error:
-        return f"cannot be continued: {error}"
+        return f"{_BROKEN}: {error}"
     if other is not None:
         return f"differs in {other}"
     return None if owner is None else f"is being trained by {owner}"

@@ -64,9 +64,11 @@ def _readable(content: bytes) -> list[dict[str, Any]]:
     sessions = []
     for line in content.splitlines():
         try:
-            sessions.append(json.loads(line))
+            session = json.loads(line)
         except ValueError:  # the line that was cut short
             continue
+        if isinstance(session, dict) and session.keys() >= {"step", *_ROUNDING}:  # none of another origin
+            sessions.append(session)
     return sessions
 
 
@@ -87,4 +89,4 @@ def _notes(sessions: list[dict[str, Any]]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(dict.fromkeys(value)) or "none" if isinstance(value, list) else str(value)
+    return ", ".join(dict.fromkeys(map(str, value))) or "none" if isinstance(value, list) else str(value)

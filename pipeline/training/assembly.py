@@ -15,7 +15,7 @@ from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 from pipeline.config.deepspeed_schema import deepspeed_config
 from pipeline.config.schema import Config
 from pipeline.data.datamodule import AudioDataModule
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation import HIGHER_IS_BETTER
 from pipeline.evaluation.metrics import build_metrics
 from pipeline.losses.composite import build_losses
@@ -88,9 +88,7 @@ def build_module(
     """
     data, trainer = config.data, config.trainer
     seed_libraries(trainer.seed, "initial weights")
-    description = describe(
-        config.model.model_dump(), data.stft.model_dump(), data.sample_rate_hz, data.channels
-    )
+    description = model_description(config)
     return AutoencoderModule(
         autoencoder=build_autoencoder(description),
         losses=build_losses(losses, sample_rate_hz=data.sample_rate_hz),
@@ -99,6 +97,12 @@ def build_module(
         optimizers=partial(_build_optimization, config, stepping, num_steps),
         inference=description,
     )
+
+
+def model_description(config: Config) -> dict[str, Any]:
+    """Return the plain description that the autoencoder is built from."""
+    data = config.data
+    return describe(config.model.model_dump(), data.stft.model_dump(), data.sample_rate_hz, data.channels)
 
 
 def _build_optimization(
@@ -284,5 +288,7 @@ def draw_run_curves(trainer: pl.Trainer, run_dir: Path) -> None:
     if trainer.is_global_zero and metrics.exists():
         try:
             draw_curves(metrics, run_dir / "curves.png")
-        except OSError as error:  # a full disk, which another message is about to name
-            _log.warning("curves.png could not be drawn: %s", error)
+        except (OSError, PipelineError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            # a picture never decides how a run ends; a full disk is named by another message
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            _log.warning("note: curves.png could not be drawn: %s", reason)

@@ -1,13 +1,14 @@
 """Checkpoints: one file, or an index file and the shards of the ranks beside it; readable without the training code."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint_file import load_file, verify_file
+from pipeline.training.checkpoint_file import FOREIGN, load_file, verify_file
 from pipeline.training.checkpoint_shards import SHARDS, check_shards, load_shards
 from pipeline.training.optimizer_parts import merge_parts
 
@@ -70,6 +71,19 @@ def peek_step(path: Path) -> int:
     return int(checkpoint["global_step"])
 
 
+def check_state(path: Path) -> None:
+    """Check that a checkpoint holds what a run goes on from, without reading its tensors.
+
+    Raises:
+        CheckpointError: it cannot be read, holds weights alone, or another program wrote it.
+    """
+    peek_step(path)
+    checkpoint = load_file(path, mmap=True)
+    for key, kind in (("logs", dict), ("optimizer_states", list)):
+        if key not in checkpoint or not isinstance(checkpoint[key], kind):
+            raise CheckpointError(f"{path}: {FOREIGN} (no {key}); move it away, then resume")
+
+
 def log_mark(path: Path) -> dict[str, Any]:
     """Return how far the logs were when a checkpoint was written, without reading its tensors.
 
@@ -92,10 +106,40 @@ def load_weights(autoencoder: torch.nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: unreadable, or its weights belong to another model.
     """
-    try:
-        autoencoder.load_state_dict(autoencoder_weights(read(path, weights_only=True)), strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights do not fit the configured model: {error}") from None
+    weights = autoencoder_weights(read(path, weights_only=True))
+    require_weights(path, autoencoder.state_dict(), weights)
+    autoencoder.load_state_dict(weights, strict=True)
+
+
+def require_weights(
+    path: Path, expected: Mapping[str, torch.Tensor], stored: Mapping[str, Any], remedy: str = ""
+) -> None:
+    """Check that weights have the names and shapes of a model's.
+
+    Args:
+        path: of the checkpoint that holds them.
+        expected: of the model; its values may lie on the meta device.
+        stored: of the checkpoint.
+        remedy: what to do about it.
+
+    Raises:
+        CheckpointError: names the first that differs.
+    """
+    misfit = next(_misfits(expected, stored), None)
+    if misfit is not None:
+        raise CheckpointError(f"{path}: its weights do not fit the configured model: {misfit}{remedy}")
+
+
+def _misfits(expected: Mapping[str, torch.Tensor], stored: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in expected.items():
+        shape = list(value.shape)
+        if name not in stored:
+            yield f"{name} {shape} is not in it"
+        elif not isinstance(stored[name], torch.Tensor):
+            yield f"{name} is no tensor"
+        elif list(stored[name].shape) != shape:
+            yield f"{name} is {list(stored[name].shape)} instead of {shape}"
+    yield from (f"the model has no {name}" for name in stored if name not in expected)
 
 
 def weights_digest(autoencoder: torch.nn.Module) -> str:

@@ -19,6 +19,9 @@ import torch
 
 from pipeline.errors import CheckpointError
 
+FOREIGN = "not a checkpoint of this project"
+WEIGHTS = "state_dict"
+
 # What zipfile and torch raise on damaged bytes, found by flipping bits of small checkpoints.
 DAMAGE = (
     zipfile.BadZipFile,
@@ -114,7 +117,7 @@ def _unreadable(path: Path, error: OSError) -> CheckpointError:
     )
 
 
-def load_file(path: Path, required: str = "state_dict", **options: Any) -> dict[str, Any]:
+def load_file(path: Path, required: str = WEIGHTS, **options: Any) -> dict[str, Any]:
     """Load a file as plain data (`weights_only=True`: no code in it is run).
 
     Args:
@@ -139,7 +142,9 @@ def load_file(path: Path, required: str = "state_dict", **options: Any) -> dict[
     except OSError as error:
         raise _unreadable(path, error) from None
     if not isinstance(checkpoint, dict) or required not in checkpoint:
-        raise CheckpointError(f"{path}: not a checkpoint of this project (no {required})")
+        raise CheckpointError(f"{path}: {FOREIGN} (no {required})")
+    if required == WEIGHTS and not isinstance(checkpoint[required], dict):
+        raise CheckpointError(f"{path}: {FOREIGN} (its {required} has no names)")
     return checkpoint
 
 

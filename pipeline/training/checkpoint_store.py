@@ -1,18 +1,31 @@
 """The checkpoints of one run on disk: which there are, which is the newest whole one, which stay."""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.atomic import free_name, write_text
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint import BEST, LAST, PREVIOUS, has_shards, peek_step, read, verify
+from pipeline.training.checkpoint import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    check_state,
+    has_shards,
+    peek_step,
+    read,
+    verify,
+)
 from pipeline.training.checkpoint_file import DamagedCheckpointError, link, write_atomically
 from pipeline.training.checkpoint_shards import prune
 
 _log = logging.getLogger(__name__)
 
-_RANKED = "step-*.ckpt"
+# Names that this program gives; a user may keep copies under others.
+_RANKED = re.compile(r"step-(\d{8,})\.ckpt")
+_OWN = re.compile(rf"({_RANKED.pattern}|{LAST}|{PREVIOUS}|{BEST})(\.damaged)?")
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,13 @@ class CheckpointStore:
     Args:
         directory: the folder.
         save_top_k: how many ranked checkpoints stay; -1 keeps all, 0 keeps `last.ckpt` alone.
+        marker: file outside the folder that says, from the first save on, that there are checkpoints; None for none.
     """
 
-    def __init__(self, directory: Path, save_top_k: int) -> None:
+    def __init__(self, directory: Path, save_top_k: int, marker: Path | None = None) -> None:
         self.directory = directory
         self._save_top_k = save_top_k
+        self._marker = marker
 
     @property
     def last(self) -> Path:
@@ -59,15 +74,41 @@ class CheckpointStore:
         Args:
             names: further names of `last.ckpt`.
             ranking: names of the ranked checkpoints, best first.
+
+        Raises:
+            CheckpointError: the disk is full or not writable.
         """
+        self._mark()
         for name in names:
             link(self.last, self.directory / name)
         if ranking and (self.directory / ranking[0]).exists():
             link(self.directory / ranking[0], self.directory / BEST)
         if self._save_top_k > 0:
-            for path in self.directory.glob(_RANKED):
+            for path in self._ranked():
                 if path.name not in ranking:
                     path.unlink()
+
+    def _mark(self) -> None:
+        if self._marker is None or self._marker.exists():
+            return
+        try:
+            write_text(self._marker, f"{self.directory}\n")
+        except OSError as error:
+            raise CheckpointError(f"{self._marker}: cannot be written ({error})") from error
+
+    def _ranked(self) -> Iterator[Path]:
+        return (
+            path for path in self.directory.glob("*.ckpt") if _RANKED.fullmatch(path.name) and path.is_file()
+        )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this run has saved checkpoints and not even a damaged one is left."""
+        if self._marker is None or not self._marker.exists():
+            return False
+        return not any(
+            _OWN.fullmatch(path.name) and path.is_file() for path in self.directory.glob("*.ckpt*")
+        )
 
     def repair(self, ranking: Sequence[str], name: str) -> None:
         """Finish what a kill cut short after a checkpoint was written and before its names were.
@@ -89,7 +130,8 @@ class CheckpointStore:
             CheckpointError: the disk is full.
         """
         names: dict[int, list[Path]] = {}
-        for path in sorted(self.directory.glob("*.ckpt")):
+        own = (path for path in self.directory.glob("*.ckpt") if _OWN.fullmatch(path.name) and path.is_file())
+        for path in sorted(own):
             names.setdefault(path.stat().st_ino, []).append(path)
         for first, *others in names.values():
             try:
@@ -110,18 +152,28 @@ class CheckpointStore:
             may_rename: give damaged files the ending `.damaged`, so that none is met twice.
 
         Raises:
-            CheckpointError: a file is whole and cannot be read all the same; passing it over would lose its work.
+            CheckpointError: a file is whole and cannot be read all the same, or another program wrote it; passing it
+                over would lose its work.
         """
         notes = []
         for path in self._newest_first():
+            if path.is_dir():
+                notes.append(f"passed over: {path}: a folder, not a checkpoint")
+                if may_rename:
+                    path.rename(free_name(path.with_name(path.name + ".damaged")))
+                continue
             try:
                 verify(path)
-                peek_step(path)
+                check_state(path)
             except DamagedCheckpointError as error:
                 notes.append(f"passed over: {error}")
                 if may_rename and path.exists():
                     path.rename(path.with_name(path.name + ".damaged"))
                 continue
+            except CheckpointError:
+                if path.exists():
+                    raise
+                continue  # the first rank has renamed it
             return Found(path, tuple(notes))
         return Found(None, tuple(notes))
 
@@ -135,7 +187,7 @@ class CheckpointStore:
                     steps[path] = peek_step(path)
                 except CheckpointError:
                     steps[path] = 2**62
-        for path in self.directory.glob(_RANKED):
+        for path in self._ranked():
             steps[path] = int(path.stem.removeprefix("step-"))
         order = [LAST, PREVIOUS]  # of equals: last.ckpt also knows what came after the step
         return sorted(

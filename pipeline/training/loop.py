@@ -77,7 +77,7 @@ class ExactFitLoop(_FitLoop):
 
         Raises:
             CheckpointError: the checkpoint was written with another number of samples per optimiser step, or has
-                more epochs behind it than the run may have.
+                more epochs or steps behind it than the run may have.
         """
         assert self._combined_loader is None, "the loader must not start before the position is known"
         stored = state_dict["effective_batch"]
@@ -87,11 +87,7 @@ class ExactFitLoop(_FitLoop):
                 f"{self._effective_batch}; set trainer.global_batch_size={stored}"
             )
         self.position = Position(**state_dict["position"])
-        if self.max_epochs not in (None, -1) and self.position.epoch > self.max_epochs:
-            raise CheckpointError(
-                f"the run has {self.position.epoch} epochs behind it, trainer.trainer.max_epochs={self.max_epochs} is "
-                f"less; valid: {self.position.epoch} or more"
-            )
+        self._check_horizon()
         self._epoch_samples = int(state_dict["epoch_samples"])
         self.epoch_loop.monitored = dict(state_dict["monitored"])
         self._is_restored = True
@@ -100,6 +96,16 @@ class ExactFitLoop(_FitLoop):
             tracker.started = tracker.processed = self.position.epoch  # type: ignore[attr-defined]
         self.epoch_loop.restore_steps(self.position.steps)
         self._resuming_from_checkpoint = True  # the first epoch takes the iterator that setup_data has made
+
+    def _check_horizon(self) -> None:
+        position = self.position
+        behind = (("epochs", position.epoch, self.max_epochs), ("steps", position.steps, self.max_steps))
+        for unit, done, most in behind:
+            if most not in (None, -1) and done > most:
+                raise CheckpointError(
+                    f"the run has {done} {unit} behind it, trainer.trainer.max_{unit}={most} is less; "
+                    f"valid: {done} or more"
+                )
 
     def setup_data(self) -> None:
         """Make the loader start at the restored position, and set the counters of batches."""

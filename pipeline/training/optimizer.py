@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from pipeline.config.registry import suggest
 from pipeline.errors import ConfigError
-from pipeline.training.arguments import class_parameters, reconcile, rehearse, typed
+from pipeline.training.arguments import REFUSALS, class_parameters, reconcile, rehearse, typed
 
 ROOT = "trainer.optimizer"
 
@@ -113,6 +113,31 @@ def build_optimizer(
     """
     optimizer_class, config = _resolve(spec, where)
     return optimizer_class(params, **config)
+
+
+def misfit(spec: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
+    """Return why an optimiser could not go on from a stored state, None if it can.
+
+    Args:
+        spec: `{type, config}` of an optimiser that `check_optimizer` has passed.
+        stored: its `state_dict`; the state itself may be left out.
+    """
+    optimizer_class, config = _resolve(spec, ROOT)
+    if config.get("capturable"):  # whose step needs a GPU, which need not be here
+        return None
+    weights = small_weights()
+    optimizer = optimizer_class(weights, **config)
+    options = {**stored["param_groups"][0], "params": list(range(len(weights)))}
+    try:
+        optimizer.load_state_dict({"state": {}, "param_groups": [options]})
+        optimizer.step(lambda: torch.ones(()))
+    except REFUSALS as error:
+        return f"{spec['type']} cannot go on from it ({error})"
+    needed = {name for weight in weights[:1] if weight in optimizer.state for name in optimizer.state[weight]}
+    for state in list(stored["state"].values())[:1]:
+        if missing := sorted(needed - set(state)):
+            return f"{spec['type']} finds no {missing[0]} in it"
+    return None
 
 
 def small_weights() -> list[nn.Parameter]:

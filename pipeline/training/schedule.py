@@ -142,7 +142,8 @@ def build_scheduler(
     if isinstance(scheduler, lr_scheduler.OneCycleLR) and scheduler.total_steps < (num_steps or 0):
         raise ConfigError(
             f"{where}.config: OneCycleLR ends after {scheduler.total_steps} steps, the run has {num_steps}; "
-            f"set {where}.config.total_steps={num_steps}"
+            f"a new run takes {where}.config.total_steps={num_steps}; one that has begun cannot be extended beyond "
+            f"its {scheduler.total_steps} steps, run.init_from starts a new run from its weights"
         )
     return scheduler
 

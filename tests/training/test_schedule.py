@@ -160,7 +160,9 @@ def test_a_scheduler_that_does_not_suit_the_optimiser():
 def test_one_cycle_must_last_for_the_run():
     spec = {"type": "OneCycleLR", "config": ARGUMENTS["OneCycleLR"]}
     optimizer = build_optimizer(ADAMW, small_weights())
-    with pytest.raises(ConfigError, match="after 12 steps, the run has 13; set .*total_steps=13"):
+    with pytest.raises(
+        ConfigError, match="after 12 steps, the run has 13; a new run takes .*total_steps=13; .*run.init_from"
+    ):
         build_scheduler(spec, optimizer, num_steps=13)
     build_scheduler(spec, optimizer, num_steps=12)
 

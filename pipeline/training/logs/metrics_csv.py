@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from pipeline.config.atomic import free_name
+from pipeline.errors import TrainingError
 from pipeline.training.logs.base import Mark, RunLog, disk_errors, sync
 
 _log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class MetricsCsv(RunLog):
         rows: list[dict[str, str]] = []
         with disk_errors(self._path):
             if resumed_step is not None and self._path.exists():
-                rows = read_rows(self._path)
+                rows = self._read_or_set_aside()
                 if mark is not None:
                     rows = rows[: mark["rows"]]
                 else:
@@ -59,6 +61,18 @@ class MetricsCsv(RunLog):
             fresh.replace(self._path)
         self._num_rows = len(rows)
 
+    def _read_or_set_aside(self) -> list[dict[str, str]]:
+        try:
+            rows = read_rows(self._path)
+            if unknown := [name for name in (rows[0] if rows else ()) if name not in self._columns]:
+                raise DamagedMetricsError(f"{self._path}: unknown column {unknown[0]!r}")
+        except DamagedMetricsError as error:
+            aside = free_name(self._path.with_name(f"{self._path.name}.damaged"))
+            self._path.rename(aside)
+            _log.warning("note: %s; it is kept as %s, and a new one begun", error, aside.name)
+            return []
+        return rows
+
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one row."""
@@ -75,9 +89,29 @@ class MetricsCsv(RunLog):
         return {"rows": self._num_rows}
 
 
+class DamagedMetricsError(TrainingError):
+    """A metrics.csv does not hold what this program wrote."""
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the whole rows of a metrics.csv; a last line cut short by a kill is left out."""
-    with path.open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(whole.splitlines()))
+    """Read the whole rows of a metrics.csv; a last line cut short by a kill is left out.
+
+    Raises:
+        DamagedMetricsError: another program has changed the header or the form of the rows.
+    """
+    try:
+        with path.open(
+            newline="", encoding="utf-8-sig"
+        ) as file:  # a spreadsheet program adds a byte-order mark
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]
+        reader = csv.DictReader(whole.splitlines())
+        header, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedMetricsError(f"{path}: no table of text ({error})") from None
+    if whole and (header[:2] != ["step", "epoch"] or len(set(header)) < len(header)):
+        raise DamagedMetricsError(f"{path}: its first line is not the header that was written")
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values() or not row["step"].isdecimal():
+            raise DamagedMetricsError(f"{path}: row {number} is not one that was written")
+    return rows
