@@ -180,6 +180,16 @@ WRONG = {
     "none among loggers": ("trainer.logger", ["csv", "none"], r"^trainer\.logger=.*none cannot be combined"),
     "GPUs": ("trainer.num_gpus", "two", r"^trainer\.num_gpus='two': .*integer or .*'auto'"),
     "duration": ("trainer.trainer.max_time", "1h", r"^trainer\.trainer\.max_time='1h': .*DD:HH:MM:SS"),
+    "duration beyond all": (
+        "trainer.trainer.max_time",
+        "9999999999:00:00:00",
+        r"^trainer\.trainer\.max_time='9999999999:00:00:00': too long",
+    ),
+    "negative duration": (
+        "trainer.trainer.max_time",
+        {"hours": -1},
+        r"max_time={'hours': -1}: .*no negative",
+    ),
     "duration without units": ("trainer.trainer.max_time", {}, r"^trainer\.trainer\.max_time={}: .*hours"),
     "unit": (
         "trainer.trainer.max_time",

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -163,3 +164,30 @@ def test_changed_audio_is_noticed_at_a_resume(make_module, good_root, tmp_path):
     assert not any("changed" in line for line in lines)
     module.load_state_dict({"train_digest": "another"})
     assert any("training files have changed" in line for line in lines)
+
+
+def test_changed_held_out_audio_is_noticed_at_a_resume(make_module, good_root, tmp_path):
+    lines = []
+    module = make_module(good_root, tmp_path, lines)
+    module.setup()
+    module.load_state_dict(module.state_dict() | {"eval_digest": "another"})
+    (line,) = [line for line in lines if "changed" in line]
+    assert "held-out files have changed" in line
+
+
+def test_other_audio_in_another_place_is_refused_at_a_resume(make_module, good_root, tmp_path):
+    module = make_module(good_root, tmp_path / "cache")
+    module.setup()
+    copy = shutil.copytree(good_root, tmp_path / "copy")
+    moved = make_module(copy, tmp_path / "cache")
+    moved.setup()
+    moved.load_state_dict(module.state_dict())
+    next(path for path in copy.rglob("*") if path.suffix == ".wav").unlink()
+    other = make_module(copy, tmp_path / "cache")
+    other.setup()
+    with pytest.raises(
+        DataError, match=f"data.root={copy}: .* not those of this run, .*data.root={good_root}"
+    ):
+        other.load_state_dict(module.state_dict())
+    with pytest.raises(DataError, match="held-out files there"):
+        moved.load_state_dict(module.state_dict() | {"eval_digest": "another"})

@@ -38,3 +38,14 @@ def test_the_file_is_named_where_it_is_known(capsys, number):
 def test_another_error_of_the_system_keeps_its_traceback(tmp_path):
     with pytest.raises(FileNotFoundError), plain_errors():
         (tmp_path / "missing").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG])
+def test_a_path_that_may_not_be_used_is_one_line(capsys, number):
+    with pytest.raises(SystemExit) as ended, plain_errors():
+        raise OSError(number, os.strerror(number), "/runs/a/sessions.jsonl")
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"/runs/a/sessions.jsonl: {os.strerror(number)}; ")
+    with pytest.raises(OSError), plain_errors():
+        raise OSError(number, os.strerror(number))

@@ -12,8 +12,7 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.launch import directory, lock, preflight, resume
 from pipeline.launch.same_command import find_run
 from tests.config.compositions import compose
-
-SMALL = ("trainer.seed=5", "trainer.trainer.max_steps=3", "trainer.num_gpus=0")
+from tests.launch.begun import SMALL, begin, given_to, wanted
 
 
 @pytest.fixture(autouse=True)
@@ -21,20 +20,6 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("EULER_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("EULER_CACHE", str(tmp_path / "cache"))
     return tmp_path / "runs"
-
-
-def wanted(*arguments):
-    """The checked configuration of a command, and what it was composed from."""
-    composition = compose(*arguments)
-    return preflight.check(settle(composition), composition.given).config, composition
-
-
-def begin(*arguments):
-    """A run directory as it is after set-up."""
-    config, composition = wanted(*arguments)
-    config = directory.claim(config, None)
-    directory.write_records(config, composition)
-    return directory.RunDirectory.of(config).path
 
 
 def grow_old(run, seconds):
@@ -112,11 +97,6 @@ def test_all_that_the_same_command_changes_is_applied_and_shown(caplog):
     assert caplog.messages == ["resume: trainer.trainer.max_steps was 3, now 9"]
     with pytest.raises(ConfigError, match="trainer.seed: cannot change .*it is 5, asked for 6"):
         resume.change(run, wanted(*SMALL, "trainer.seed=6")[0], None)
-
-
-def given_to(run, *arguments):
-    composition = compose(*arguments)
-    return resume.change(run, settle(composition), composition.given)
 
 
 def test_a_named_run_takes_what_was_given_and_keeps_the_rest():

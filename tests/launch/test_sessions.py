@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from pipeline.launch.sessions import record_session
@@ -48,3 +49,12 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
     (tmp_path / "sessions.jsonl").write_bytes(content + content[:40])
     assert record_session(tmp_path, 1, False, 7) == []
     assert len((tmp_path / "sessions.jsonl").read_bytes().splitlines()) == 3
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "3", "null", '{"step": 0}'])
+def test_a_line_of_another_origin_is_passed_over(tmp_path, line):
+    record_session(tmp_path, 2, False, 0)
+    with (tmp_path / "sessions.jsonl").open("a") as file:
+        file.write(line + "\n")
+    (note,) = record_session(tmp_path, 1, False, 7)
+    assert "number of processes (2, then 1)" in note

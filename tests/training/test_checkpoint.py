@@ -107,6 +107,19 @@ def test_only_the_last_stays_where_nothing_else_is_asked_for(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_a_users_copies_are_left_alone(tmp_path):
+    store = CheckpointStore(tmp_path, save_top_k=1)
+    save(store, 3, ["step-00000003.ckpt"])
+    copies = [tmp_path / name for name in ("step-00000003-copy.ckpt", "step-mine.ckpt", "notes.ckpt")]
+    for copy in copies:
+        copy.write_bytes(b"mine")
+    save(store, 4, ["step-00000004.ckpt"])
+    assert peek_step(store.newest(may_rename=True).path) == 4
+    store.unite()
+    assert {copy.read_bytes() for copy in copies} == {b"mine"}
+    assert not (tmp_path / "step-00000003.ckpt").exists()
+
+
 def _truncate(path):
     os.truncate(path, path.stat().st_size // 2)
 

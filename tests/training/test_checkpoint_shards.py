@@ -37,6 +37,7 @@ def write(directory: Path, step: int, name: str = LAST, start: str = "0a0b0c0d",
         "state_dict": {"autoencoder.a": torch.zeros(3)},
         "global_step": step,
         "optimizer_states": [whole_without_parts([{"lr": 0.1, "params": [0]}], SHAPES)],
+        "logs": {},
         SHARDS: shard_list(save, shards),
     }
     write_atomically(index, directory / name)

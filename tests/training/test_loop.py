@@ -160,3 +160,16 @@ def test_another_effective_batch_is_refused(tmp_path):
         CheckpointError, match=r"4 samples per optimiser step.*set trainer\.global_batch_size=4"
     ):
         fit(options, scheduler, tmp_path, taken[0][0], effective_batch=8)
+
+
+def test_a_horizon_that_is_behind_is_refused(tmp_path):
+    _, taken = fit({"max_steps": 8, "max_epochs": -1}, "step", tmp_path)
+    for options, message in (
+        (
+            {"max_steps": 7, "max_epochs": -1},
+            "8 steps behind it, trainer.trainer.max_steps=7 is less; valid: 8 or",
+        ),
+        ({"max_epochs": 0}, "1 epochs behind it, trainer.trainer.max_epochs=0 is less; valid: 1 or more"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            fit(options, "step", tmp_path, taken[-1][0])
