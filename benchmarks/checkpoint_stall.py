@@ -30,11 +30,11 @@ from benchmarks.full_size import checked_config
 from pipeline.launch.directory import RunDirectory
 from pipeline.training import assembly
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import Devices
-from pipeline.training.watchdog import Watchdog
+from pipeline.training.watch.watchdog import Watchdog
 
 
 @dataclass(frozen=True)

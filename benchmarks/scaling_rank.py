@@ -19,8 +19,8 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, SampleKey
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preflight import Preflight
 from pipeline.training import assembly
-from pipeline.training.agreement import StopRequested
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import Devices

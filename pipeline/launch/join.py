@@ -19,10 +19,10 @@ from pipeline.launch.outer import Place
 from pipeline.launch.preemption import stop_signals
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.run import train
-from pipeline.training.verdict import Verdict
+from pipeline.training.ranks.verdict import Verdict
 
 if TYPE_CHECKING:
-    from pipeline.training.meeting import Meeting
+    from pipeline.training.ranks.meeting import Meeting
 
 _SHOWN_S = 60.0  # for a shared file system to show a new directory to every host
 _POLL_S = 0.5

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from pipeline.launch.card import Card
-from pipeline.training.verdict import Verdict, named
+from pipeline.training.ranks.verdict import Verdict, named
 
 _GIB = 2**30
 _LEAST_BYTES = _GIB  # of disk and of host memory: with less a run ends soon

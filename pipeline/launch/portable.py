@@ -42,7 +42,7 @@ def _write(source: Path, target: Path) -> int:
         CheckpointError: the source is damaged, a shard is missing, or the target exists or cannot be written.
     """
     from pipeline.training.checkpoint import read
-    from pipeline.training.checkpoint_file import write_atomically
+    from pipeline.training.checkpoints.file import write_atomically
 
     if target.exists():
         raise CheckpointError(f"{target}: exists; name another file")

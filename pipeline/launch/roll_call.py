@@ -11,10 +11,10 @@ from pipeline.launch.card import Card, Device, describe_device, fill_in
 from pipeline.launch.judgement import judge_cards
 from pipeline.launch.outer import Place, find_place
 from pipeline.launch.preflight import Preflight
-from pipeline.training.verdict import Verdict
+from pipeline.training.ranks.verdict import Verdict
 
 if TYPE_CHECKING:
-    from pipeline.training.meeting import Meeting
+    from pipeline.training.ranks.meeting import Meeting
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def meet(place: Place, start_timeout_s: float) -> "Meeting":
     Raises:
         LaunchError: rank 0 is not there, or two processes have the same rank.
     """
-    from pipeline.training.meeting import Meeting  # torch: a rank is about to train
+    from pipeline.training.ranks.meeting import Meeting  # torch: a rank is about to train
 
     return Meeting.open(
         place.address,
@@ -91,9 +91,9 @@ def call(meeting: "Meeting", place: Place, composed: Config, use_gpu: bool) -> R
         LaunchError: a rank is missing or wrong; said by the ranks at fault and by the first of each host.
         SystemExit: likewise, on the other ranks.
     """
-    from pipeline.training.first_contact import contact
+    from pipeline.training.ranks.first_contact import contact
     from pipeline.training.strategy import COLLECTIVE_TIMEOUT
-    from pipeline.training.watch_records import arm_flight_recorder
+    from pipeline.training.watch.records import arm_flight_recorder
 
     card = fill_in(place.rank, place.world_size, composed, describe_device(use_gpu, place.local_rank))
     found = _report(meeting, card, composed.trainer.start_timeout_s)

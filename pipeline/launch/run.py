@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
     from pipeline.training.module import AutoencoderModule
     from pipeline.training.start import Start
-    from pipeline.training.watchdog import Watchdog
+    from pipeline.training.watch.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
@@ -59,9 +59,9 @@ def _train(
 ) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
-    from pipeline.training.agreement import StopRequested
-    from pipeline.training.checkpoint_store import CheckpointStore
+    from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
+    from pipeline.training.ranks.agreement import StopRequested
     from pipeline.training.start import find_start
     from pipeline.training.stopping import StopConditions
     from pipeline.training.strategy import Devices
@@ -115,8 +115,8 @@ def _train(
 
 def _build_watchdog(checked: Preflight, run: RunDirectory, rank: int) -> "Watchdog":
     """Return what ends this rank if the run hangs."""
-    from pipeline.training.watch_records import Ending
-    from pipeline.training.watchdog import Watchdog
+    from pipeline.training.watch.records import Ending
+    from pipeline.training.watch.watchdog import Watchdog
 
     timeout_s = checked.config.trainer.watchdog_timeout_s
     code = STALLED_EXIT_CODE if stop_signals.is_supervised else RESUME_EXIT_CODE

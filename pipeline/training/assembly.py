@@ -21,27 +21,27 @@ from pipeline.evaluation.metrics import build_metrics
 from pipeline.losses.composite import build_losses
 from pipeline.losses.plan import LossPlan
 from pipeline.models.build import build_autoencoder, describe
-from pipeline.training.agreement import RankAgreement
 from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.sample_sequence import SampleSequence
 from pipeline.training.callbacks.watch import Watch
-from pipeline.training.checkpoint_io import RunCheckpointIO
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.lightning_io import RunCheckpointIO
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 from pipeline.training.curves import draw_curves
 from pipeline.training.loggers import build_loggers
 from pipeline.training.loop import make_exact
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.optimizer import build_optimizer
+from pipeline.training.ranks.agreement import RankAgreement
 from pipeline.training.reproducibility import LatentNoise, prepare_determinism, seed_libraries
 from pipeline.training.schedule import build_scheduler
 from pipeline.training.start import Start
 from pipeline.training.stepping import Stepping
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy, build_zero
-from pipeline.training.watchdog import Watchdog
+from pipeline.training.watch.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint_file import FOREIGN, load_file, verify_file
-from pipeline.training.checkpoint_shards import SHARDS, check_shards, load_shards
-from pipeline.training.optimizer_parts import merge_parts
+from pipeline.training.checkpoints.file import FOREIGN, load_file, verify_file
+from pipeline.training.checkpoints.optimizer_parts import merge_parts
+from pipeline.training.checkpoints.shards import SHARDS, check_shards, load_shards
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 

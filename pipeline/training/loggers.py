@@ -13,9 +13,9 @@ import numpy as np
 from pytorch_lightning.loggers import Logger
 
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.training.agreement import StopRequested
 from pipeline.training.logs.base import Mark, RunLog
 from pipeline.training.logs.metrics_csv import MetricsCsv
+from pipeline.training.ranks.agreement import StopRequested
 
 _log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pipeline.training.checkpoint import (
     peek_step,
     require_weights,
 )
-from pipeline.training.checkpoint_file import FOREIGN, load_file, verify_file
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoints.file import FOREIGN, load_file, verify_file
+from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.optimizer import misfit
 

@@ -7,9 +7,9 @@ from typing import Any
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
-from pipeline.training.zero_checkpoint import ShardWriter
+from pipeline.training.checkpoints.shard_writer import ShardWriter
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 

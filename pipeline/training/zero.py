@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 
 from pipeline.errors import TrainingError
 from pipeline.training.checkpoint import read
-from pipeline.training.optimizer_parts import Shapes, flat_state_of, part_of, whole_without_parts
-from pipeline.training.zero_checkpoint import ShardWriter
+from pipeline.training.checkpoints.optimizer_parts import Shapes, flat_state_of, part_of, whole_without_parts
+from pipeline.training.checkpoints.shard_writer import ShardWriter
 
 _BF16 = "bf16-mixed"
 

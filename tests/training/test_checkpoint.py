@@ -10,9 +10,9 @@ import torch
 
 from pipeline.errors import CheckpointError
 from pipeline.training.checkpoint import LAST, peek_step, read, verify
-from pipeline.training.checkpoint_file import link, write_atomically
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.file import link, write_atomically
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 
 
 def make(step, size=1000):

@@ -13,11 +13,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import TrainingError
-from pipeline.training.agreement import StopRequested
 from pipeline.training.callbacks.demos import draw_comparison, write_sound
 from pipeline.training.loggers import build_loggers, close_loggers, mark_logs, wandb_sync_command
 from pipeline.training.logs.base import RunLog
 from pipeline.training.logs.wandb_segments import read_records, segments
+from pipeline.training.ranks.agreement import StopRequested
 from tests.architecture.source_tree import ROOT
 from tests.training.logged_run import log_step, logged_run
 from tests.training.read_logs import events, open_files, wandb_rows
@@ -184,7 +184,7 @@ def test_a_full_disk_is_named_by_a_demonstration(tmp_path):
 ENDED_WITH_ALL = """
 import json, logging, os, re, signal, sys, time
 from pathlib import Path
-from pipeline.training.agreement import StopRequested
+from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.loggers import build_loggers, close_loggers, mark_logs
 from tests.training.logged_run import NAMES, log_step
 def running():

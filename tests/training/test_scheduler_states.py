@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.training.checkpoint import read
-from pipeline.training.checkpoint_file import write_atomically
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.file import write_atomically
+from pipeline.training.checkpoints.writer import BackgroundWriter
 from pipeline.training.schedule import build_scheduler, scheduler_names
 
 CONFIGS = {

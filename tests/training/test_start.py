@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint_file import write_atomically
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoints.file import write_atomically
+from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.optimizer import build_optimizer
 from pipeline.training.start import check_weights, find_start
 from tests.config.compositions import compose

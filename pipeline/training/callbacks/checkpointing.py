@@ -8,16 +8,16 @@ import pytorch_lightning as pl
 
 from pipeline.data.dataset import Batch
 from pipeline.errors import LaunchError
-from pipeline.training.agreement import Decision, RankAgreement, StopRequested
 from pipeline.training.callbacks.guard import FiniteLossGuard
 from pipeline.training.callbacks.sample_sequence import SampleSequence
 from pipeline.training.checkpoint import BEST
-from pipeline.training.checkpoint_file import link
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.file import link
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 from pipeline.training.loggers import mark_logs
 from pipeline.training.loop import ExactFitLoop
 from pipeline.training.module import AutoencoderModule
+from pipeline.training.ranks.agreement import Decision, RankAgreement, StopRequested
 from pipeline.training.stopping import StopConditions
 from pipeline.training.zero import ZeroStrategy
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.data.dataset import Batch
-from pipeline.training.agreement import RankAgreement
+from pipeline.training.ranks.agreement import RankAgreement
 
 _MODULUS = 2**256
 

@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from pipeline.data.dataset import Batch
 from pipeline.training.loop import ExactFitLoop
-from pipeline.training.watch_pulse import Place, Stage
-from pipeline.training.watch_stragglers import OwnShare
-from pipeline.training.watchdog import Watchdog
+from pipeline.training.watch.pulse import Place, Stage
+from pipeline.training.watch.stragglers import OwnShare
+from pipeline.training.watch.watchdog import Watchdog
 
 
 class Watch(pl.Callback):

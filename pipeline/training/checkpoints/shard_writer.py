@@ -10,8 +10,8 @@ from typing import Any
 import torch.distributed as dist
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint_file import write_atomically
-from pipeline.training.checkpoint_shards import (
+from pipeline.training.checkpoints.file import write_atomically
+from pipeline.training.checkpoints.shards import (
     SHARDS,
     Shard,
     describe_shard,
@@ -21,8 +21,8 @@ from pipeline.training.checkpoint_shards import (
     shard_list,
     shard_name,
 )
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 
 
 class ShardWriter:

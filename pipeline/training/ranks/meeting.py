@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.errors import LaunchError
-from pipeline.training.reachable import wait_for_listener
-from pipeline.training.verdict import Verdict
+from pipeline.training.ranks.reachable import wait_for_listener
+from pipeline.training.ranks.verdict import Verdict
 
 _POLL_S = 0.05  # signals are honoured between two looks
 _ANSWER_S = 10.0  # for a store that is there

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.errors import LaunchError
-from pipeline.training.meeting import Meeting
-from pipeline.training.verdict import Verdict
+from pipeline.training.ranks.meeting import Meeting
+from pipeline.training.ranks.verdict import Verdict
 
 
 def free_port():

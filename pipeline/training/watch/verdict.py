@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.training.watch_pulse import Pulse
+from pipeline.training.watch.pulse import Pulse
 
 _LOST_GRACE_S = 5.0  # a supervisor that sees the death itself is quicker, and knows the reason
 _MOST_NAMED = 8

@@ -6,7 +6,12 @@ import math
 import pytest
 import torch
 
-from pipeline.training.optimizer_parts import flat_state_of, merge_parts, part_of, whole_without_parts
+from pipeline.training.checkpoints.optimizer_parts import (
+    flat_state_of,
+    merge_parts,
+    part_of,
+    whole_without_parts,
+)
 
 SHAPES = [[2, 3, 2], [5], [1, 1], [7, 3]]
 OPTIMIZERS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
-from pipeline.training.watch_pulse import Place, Stage
-from pipeline.training.watch_records import Ending
-from pipeline.training.watchdog import Watchdog
+from pipeline.training.watch.pulse import Place, Stage
+from pipeline.training.watch.records import Ending
+from pipeline.training.watch.watchdog import Watchdog
 
 if __name__ == "__main__":
     rank, port, folder, timeout_s = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])

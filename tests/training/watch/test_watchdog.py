@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
-from pipeline.training.watch_line import Line
-from pipeline.training.watch_peers import Hub
-from pipeline.training.watch_pulse import Place, Stage
-from pipeline.training.watch_stragglers import OwnShare
-from pipeline.training.watchdog import AwakeClock, Watchdog
+from pipeline.training.watch.line import Line
+from pipeline.training.watch.peers import Hub
+from pipeline.training.watch.pulse import Place, Stage
+from pipeline.training.watch.stragglers import OwnShare
+from pipeline.training.watch.watchdog import AwakeClock, Watchdog
 
 PATIENCE_S = 30
 TIMEOUT_S, RESERVE_S, INTERVAL_S = 2.0, 1.0, 0.05

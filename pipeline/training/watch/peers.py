@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.training.watch_line import Line
-from pipeline.training.watch_pulse import Place, Pulse, Stage
-from pipeline.training.watch_verdict import Sighting, Verdict, judge
+from pipeline.training.watch.line import Line
+from pipeline.training.watch.pulse import Place, Pulse, Stage
+from pipeline.training.watch.verdict import Sighting, Verdict, judge
 
 _UNHEARD = Place(0, 0, Stage.SET_UP, 0, "set-up", is_bounded=False)
 

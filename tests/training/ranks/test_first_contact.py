@@ -4,8 +4,8 @@ import multiprocessing
 import socket
 from datetime import timedelta
 
-from pipeline.training import first_contact
-from pipeline.training.meeting import Meeting
+from pipeline.training.ranks import first_contact as first_contact
+from pipeline.training.ranks.meeting import Meeting
 
 CONTEXT = multiprocessing.get_context("spawn")
 

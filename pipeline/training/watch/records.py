@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.training.watch_verdict import Verdict
+from pipeline.training.watch.verdict import Verdict
 
 _log = logging.getLogger(__name__)
 _TELLING_S = 2.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.training.checkpoint_file import DAMAGE, DamagedCheckpointError, load_file, verify_file
+from pipeline.training.checkpoints.file import DAMAGE, DamagedCheckpointError, load_file, verify_file
 
 SHARDS = "shards"
 """Key of the list in an index, and name of the folder beside it."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.training.watch_pulse import Place, Pulse, Stage
-from pipeline.training.watch_stragglers import StragglerReport
-from pipeline.training.watch_verdict import Sighting, judge
+from pipeline.training.watch.pulse import Place, Pulse, Stage
+from pipeline.training.watch.stragglers import StragglerReport
+from pipeline.training.watch.verdict import Sighting, judge
 
 ALLOWANCE_S = 50.0
 

@@ -13,11 +13,11 @@ from types import TracebackType
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _get_default_store
 
-from pipeline.training.watch_meeting import Store, meet
-from pipeline.training.watch_peers import Peers
-from pipeline.training.watch_pulse import Place, Pulse, Stage
-from pipeline.training.watch_stragglers import StragglerReport
-from pipeline.training.watch_verdict import Verdict
+from pipeline.training.watch.meeting import Store, meet
+from pipeline.training.watch.peers import Peers
+from pipeline.training.watch.pulse import Place, Pulse, Stage
+from pipeline.training.watch.stragglers import StragglerReport
+from pipeline.training.watch.verdict import Verdict
 
 _log = logging.getLogger(__name__)
 _RESERVES_S = (10.0, 15.0)  # of the timeout, for noticing and ending: a quarter within these bounds

@@ -18,8 +18,8 @@ from pipeline.training.checkpoint import (
     read,
     verify,
 )
-from pipeline.training.checkpoint_file import DamagedCheckpointError, link, write_atomically
-from pipeline.training.checkpoint_shards import prune
+from pipeline.training.checkpoints.file import DamagedCheckpointError, link, write_atomically
+from pipeline.training.checkpoints.shards import prune
 
 _log = logging.getLogger(__name__)
 

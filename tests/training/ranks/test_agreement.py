@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from pipeline.errors import LaunchError
-from pipeline.training.agreement import Decision, RankAgreement
+from pipeline.training.ranks.agreement import Decision, RankAgreement
 
 CONTEXT = multiprocessing.get_context("spawn")
 

@@ -10,9 +10,9 @@ from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.errors import CheckpointError
 from pipeline.training.checkpoint import read
-from pipeline.training.checkpoint_file import write_atomically
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.checkpoint_writer import BackgroundWriter
+from pipeline.training.checkpoints.file import write_atomically
+from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.checkpoints.writer import BackgroundWriter
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.errors import LaunchError
-from pipeline.training.meeting import Meeting
-from pipeline.training.verdict import Verdict, named
+from pipeline.training.ranks.meeting import Meeting
+from pipeline.training.ranks.verdict import Verdict, named
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from pipeline.training.watch_line import Line
-from pipeline.training.watch_peers import Hub, Link, Peers
+from pipeline.training.watch.line import Line
+from pipeline.training.watch.peers import Hub, Link, Peers
 
 _log = logging.getLogger(__name__)
 _KEY = "watchdog"

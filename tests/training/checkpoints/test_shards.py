@@ -8,8 +8,9 @@ import torch
 
 from pipeline.errors import CheckpointError
 from pipeline.training.checkpoint import LAST, has_shards, read, verify
-from pipeline.training.checkpoint_file import DamagedCheckpointError, link, write_atomically
-from pipeline.training.checkpoint_shards import (
+from pipeline.training.checkpoints.file import DamagedCheckpointError, link, write_atomically
+from pipeline.training.checkpoints.optimizer_parts import whole_without_parts
+from pipeline.training.checkpoints.shards import (
     SHARDS,
     describe_shard,
     prune,
@@ -18,8 +19,7 @@ from pipeline.training.checkpoint_shards import (
     shard_list,
     shard_name,
 )
-from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.optimizer_parts import whole_without_parts
+from pipeline.training.checkpoints.store import CheckpointStore
 
 SHAPES = [[[2, 2], [3]]]
 

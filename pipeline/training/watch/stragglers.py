@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.training.watch_pulse import Pulse
+from pipeline.training.watch.pulse import Pulse
 
 _STEPS = 50
 _SLOWER = 1.2

@@ -1,0 +1,1 @@
+"""How a checkpoint is written, kept and found again; `pipeline.training.checkpoint` reads one."""

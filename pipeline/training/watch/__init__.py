@@ -1,0 +1,1 @@
+"""Ends a run that hangs and names the rank at fault."""
