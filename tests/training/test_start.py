@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
+from pipeline.models.build import build_autoencoder
 from pipeline.training.checkpoints.file import write_atomically
 from pipeline.training.checkpoints.store import CheckpointStore
-from pipeline.training.optimizer import build_optimizer
+from pipeline.training.optimizer import build_optimizer, optimizer_names
 from pipeline.training.start import check_weights, find_start
 from tests.config.compositions import compose
 
@@ -151,8 +152,6 @@ def description(*arguments):
 
 
 def test_weights_to_begin_with_are_checked_without_a_run(tmp_path):
-    from pipeline.models.build import build_autoencoder
-
     small = description("model=SEANet_real_small")
     state = {f"autoencoder.{k}": v for k, v in build_autoencoder(small).state_dict().items()}
     assert sum(math.prod(value.shape) for value in state.values()) > 1000
@@ -170,3 +169,23 @@ def test_weights_to_begin_with_are_checked_without_a_run(tmp_path):
     for missing in (tmp_path / "missing.ckpt", tmp_path):
         with pytest.raises(CheckpointError, match="no such checkpoint"):
             check_weights(str(missing), small)
+
+
+NEEDED = {"SGD": {"lr": 1e-3}, "Adam": {"amsgrad": True}, "RMSprop": {"momentum": 0.9, "centered": True}}
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_the_own_state_of_every_optimiser_fits(store, name):
+    spec, module = {"type": name, "config": NEEDED.get(name, {})}, Module()
+    optimizer = build_optimizer(spec, list(module.autoencoder.parameters()))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = module.autoencoder(torch.ones(2)).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    save(store, state_of(module) | {"optimizer_states": [optimizer.state_dict()]})
+    assert start(store, module, spec).step == 3
