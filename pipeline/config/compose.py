@@ -21,6 +21,7 @@ from pipeline.config import deepspeed_json
 from pipeline.config.atomic import write_text
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
+from pipeline.config.trainer_schema import TrainerSettings
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -240,7 +241,18 @@ def read(path: Path) -> Config:
         ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a list, not the configuration of a run")
+    _complete(tree)
     try:
         return parse({str(key): value for key, value in tree.items()})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _complete(tree: dict[Any, Any]) -> None:
+    """Give a run that an earlier version began the shipped values of keys that there were not yet."""
+    trainer, shipped = tree.get("trainer"), shipped_trainer()
+    if isinstance(trainer, dict):
+        for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
+            trainer[key] = shipped[key]
+        if isinstance(trainer.get("trainer"), dict):
+            trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}

@@ -1,7 +1,6 @@
 """One job: from what Hydra composed to a finished run."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pipeline.config import compose
 from pipeline.config.compose import Composition
 from pipeline.errors import LaunchError
 from pipeline.launch import opening
+from pipeline.launch.command import train_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.join import train_as_rank
 from pipeline.launch.logs import configure_logging
@@ -35,7 +35,7 @@ def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
     launcher = [argument for argument in arguments if argument.lstrip("+").startswith("hydra/launcher=")]
     multirun = any(argument in ("-m", "--multirun") for argument in arguments)
     if launcher and not multirun and not launcher[-1].endswith("=basic"):
-        corrected = shlex.join(["python", "train.py", "-m", *arguments])
+        corrected = train_command("-m", *arguments)
         raise LaunchError(f"{launcher[-1]} submits jobs only with -m; did you mean: {corrected}")
     place = find_place() if multirun else None
     if place is not None and place.world_size > 1:

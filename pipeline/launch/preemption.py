@@ -5,12 +5,13 @@ which the loop reads between steps; before training there is nothing to save and
 """
 
 import os
-import shlex
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+from pipeline.launch.command import train_command
 
 RESUME_EXIT_CODE = 75
 """Saved, or nothing to save yet: start me again and I go on (EX_TEMPFAIL of sysexits.h)."""
@@ -124,7 +125,7 @@ class StopSignals:
             return
         command = "with the same command"
         if self._run_dir is not None:
-            command = f"with: {shlex.join(['python', 'train.py', f'run.resume={self._run_dir}'])}"
+            command = f"with: {train_command(f'run.resume={self._run_dir}')}"
         self._say(f"stopped by {name} before training began; nothing to save; start again {command}")
         raise SystemExit(RESUME_EXIT_CODE)
 

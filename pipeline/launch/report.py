@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.table import Table
 from pipeline.config.schema import Config
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import PipelineError
+from pipeline.launch.command import train_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preflight import Preflight
@@ -181,4 +181,4 @@ def out_of_memory_advice(config: Config, resources: Resources, reason: str) -> s
 
 def resume_command(run_dir: Path) -> str:
     """Return the command that continues a run."""
-    return shlex.join(["python", "train.py", f"run.resume={run_dir}"])
+    return train_command(f"run.resume={run_dir}")

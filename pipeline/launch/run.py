@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LaunchError, TrainingError
+from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import RESUME_EXIT_CODE, STALLED_EXIT_CODE, stop_signals
@@ -145,7 +146,7 @@ def _conclude(
     if sync := wandb_sync_command(run.path):
         _log.info("logged offline; to upload: %s", sync)
     _log.info("run directory: %s", run.path)
-    _log.info("to listen: python -m pipeline.inference %s IN.wav OUT.wav", run.path)
+    _log.info("to listen: %s", module_command("pipeline.inference", str(run.path), "IN.wav", "OUT.wav"))
 
 
 def _explain(error: RuntimeError | OSError, checked: Preflight, step: int) -> Exception:

@@ -58,7 +58,7 @@ def test_the_watch_works(tmp_path):
         (["--cfg", "job", "model=SEANet_real", "trainer.seed=7", "--resolve"], "seed: 7"),
         (["--info", "defaults"], "conf"),
         (["trainer.sede=1"], "trainer.sede: unknown key"),
-        (["hydra/launcher=submitit_slurm"], "python train.py -m hydra/launcher=submitit_slurm"),
+        (["hydra/launcher=submitit_slurm"], "train.py -m hydra/launcher=submitit_slurm"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

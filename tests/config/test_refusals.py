@@ -129,7 +129,7 @@ WITHOUT_TORCH = {
     # launching
     "hydra/launcher=submitit_slurm trainer.seed=1,2": (
         "hydra/launcher=submitit_slurm",
-        "python train.py -m hydra/launcher=submitit_slurm trainer.seed=1,2",
+        "train.py -m hydra/launcher=submitit_slurm trainer.seed=1,2",
     ),
     "trainer.seed=1,2": ("trainer.seed=1,2", "--multirun"),
 }

@@ -22,7 +22,7 @@ from pipeline.training.watch.watchdog import AwakeClock, Watchdog
 
 PATIENCE_S = 30
 TIMEOUT_S, RESERVE_S, INTERVAL_S = 2.0, 1.0, 0.05
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def place(step, stage=Stage.FORWARD, is_bounded=True):
@@ -190,7 +190,7 @@ def test_the_own_share_of_a_step_is_the_wait_for_data_and_the_forward_pass():
 @pytest.fixture
 def processes(store, tmp_path):
     """Two processes that watch each other, both in training."""
-    command = [sys.executable, "-m", "tests.training.watched_rank"]
+    command = [sys.executable, "-m", "tests.training.watch.watched_rank"]
     started = [
         subprocess.Popen(
             [*command, str(rank), str(store.port), str(tmp_path), "4"],
