@@ -12,6 +12,7 @@ _KNOWN_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",
     r"Precision .* is not supported by the model summary",
     r"`torch\.distributed\.\w+` is deprecated",  # DeepSpeed's calls
+    r"The AccumulateGrad node's stream does not match",  # Lightning wraps DDP in a stream, as torch's notes advise
     r"Grad strides do not match bucket view strides",  # of a weight of two numbers, which has strides of both kinds
 )
 
