@@ -57,7 +57,7 @@ def test_chunks_equal_the_whole(make_codec, make_audio, complex_valued, pad_mode
         _assert_equal(_chunked(codec, waveform, 0.1), _whole(codec, waveform))
 
 
-@pytest.mark.parametrize("kernel_size", [2, 4])
+@pytest.mark.parametrize("kernel_size", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_even_kernels_reach_further_to_one_side(make_codec, make_audio, kernel_size):
     kernels = {
         "kernel_size": kernel_size,
@@ -88,6 +88,7 @@ def test_without_the_margin_there_is_a_seam(make_codec, make_audio, monkeypatch)
     assert _error(_chunked(codec, waveform, 0.1), _whole(codec, waveform)) > 100 * TOLERANCE
 
 
+@pytest.mark.long
 def test_the_blocks_of_the_input_do_not_matter(make_codec, make_audio):
     codec = make_codec(channels=2)
     waveform = make_audio(9000, channels=2)
@@ -96,6 +97,7 @@ def test_the_blocks_of_the_input_do_not_matter(make_codec, make_audio):
         assert np.array_equal(_chunked(codec, waveform, 0.1, sizes), expected)
 
 
+@pytest.mark.long
 def test_pieces_are_bounded(make_codec, make_audio, monkeypatch):
     codec = make_codec()
     plan, lengths = ChunkPlan.of(codec, 0.1), []

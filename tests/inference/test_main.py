@@ -45,8 +45,8 @@ def _whole(run, source):
 
 
 @pytest.mark.parametrize("model", ["mono", "stereo"])
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000])
-@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("rate", [pytest.param(8000, marks=pytest.mark.long), 11025, 44100, 96000])
+@pytest.mark.parametrize("channels", [1, 2, pytest.param(5, marks=pytest.mark.long)])
 def test_keeps_length_rate_and_channels(request, tmp_path, write_audio, model, rate, channels):
     run = request.getfixturevalue(model)
     for num_samples in (1, rate // 5, rate // 2 + 3):
@@ -116,6 +116,7 @@ def test_takes_any_file_name(mono, tmp_path, write_audio, capsys):
     assert "of latin-1 \\udcfc.wav: 0.01 s" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_long_file_needs_little_memory(tmp_path, make_checkpoint):
     run = make_checkpoint(tmp_path / "tiny.ckpt", sample_rate_hz=1000, n_residual_layers=0)
     source, rate = tmp_path / "ten minutes.wav", 8000

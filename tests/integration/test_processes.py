@@ -80,6 +80,7 @@ def test_ranks_and_workers_end_with_a_killed_run_which_goes_on_at_once(training,
     assert not living_members(tmp_path, training.pid)
 
 
+@pytest.mark.long
 def test_an_error_in_every_rank_is_told_and_named(tmp_path, cache_dir):
     """A rank that refuses to go on ends the run with the code of an error, not with that of a stop."""
     begun = subprocess.run(

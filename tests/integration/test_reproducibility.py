@@ -10,7 +10,9 @@ from tests.integration.runs import TINY, load_weights
 SHORT = (*TINY, "trainer.trainer.max_steps=6", "trainer.loss_config.bottleneck.weights.kl=1e-3")
 
 
-@pytest.mark.parametrize("model", ["SEANet_complex_small", "SEANet_real_small"])
+@pytest.mark.parametrize(
+    "model", ["SEANet_complex_small", pytest.param("SEANet_real_small", marks=pytest.mark.long)]
+)
 def test_two_runs_are_equal_with_and_without_workers(train, train_from_scratch, model):
     first = train_from_scratch(*SHORT, f"model={model}", name="a")
     second = train(*SHORT, f"model={model}", "data.train_dataloader.num_workers=2", name="b")
@@ -21,6 +23,7 @@ def test_two_runs_are_equal_with_and_without_workers(train, train_from_scratch, 
     assert other.weights != first.weights
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_in_float64(train):
     """Half the batch each, latent noise on: equal to 1e-9 after 20 steps, both ranks alike, the same samples."""
     common = (

@@ -80,6 +80,7 @@ def test_a_finished_run_that_is_extended_equals_a_longer_one(train):
     assert (short.directory / "metrics.csv").read_bytes() == (whole.directory / "metrics.csv").read_bytes()
 
 
+@pytest.mark.long
 def test_max_time_ends_with_the_resume_code_and_goes_on_exactly(train):
     horizon = ("trainer.trainer.max_steps=400", "trainer.trainer.max_epochs=-1")
     whole = train(*EPOCHS, *horizon, "trainer.trainer.check_val_every_n_epoch=50", name="whole")
@@ -158,6 +159,7 @@ def test_the_global_sequence_is_one_on_any_number_of_processes_and_across_change
     assert fingerprint(other) != fingerprint(runs[1])
 
 
+@pytest.mark.long
 def test_another_total_batch_is_refused_with_the_remedy(train):
     run = train(*EPOCHS, "trainer.trainer.max_epochs=1")
     refused = train(

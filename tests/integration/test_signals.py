@@ -61,6 +61,7 @@ def test_a_signal_in_training(name, start, uninterrupted):
     ended_alike(start(*STEPS, RESUMED).end(), uninterrupted(*STEPS))
 
 
+@pytest.mark.long
 def test_two_ranks_stop_at_the_same_step(start, uninterrupted):
     run = start(*TWO_RANKS)
     run.wait_for(has_trained(5))

@@ -1,5 +1,6 @@
 """`-m` with the local submitit launcher: one job and one run directory per combination."""
 
+import pytest
 from omegaconf import OmegaConf
 
 from tests.integration.runs import TINY
@@ -13,6 +14,7 @@ def test_two_seeds_become_two_runs(train_from_scratch):
     assert all((path / "checkpoints" / "last.ckpt").exists() for path in sweep.directories)
 
 
+@pytest.mark.long
 def test_a_failed_job_fails_the_sweep(train_from_scratch):
     sweep = train_from_scratch(
         "-m", "hydra/launcher=submitit_local", "trainer.optimizer.config.lr=1e-3,-1", *TINY
