@@ -197,17 +197,19 @@ class ZeroStrategy(DeepSpeedStrategy):
         return read(Path(checkpoint_path))
 
     @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Whether weights and callbacks are restored late: no, in the order of every other strategy."""
+        return False
+
+    @property
     def lightning_restore_optimizer(self) -> bool:
         """Whether Lightning asks for `load_optimizer_state_dict`."""
         return True
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Take up the weights, in the model and in DeepSpeed's copy of this rank's share."""
+        """Take up the weights; DeepSpeed copies its shares from them when it takes over the model."""
         assert self.lightning_module is not None
         self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
-        for optimizer in self.optimizers:
-            zero: Any = optimizer
-            zero.refresh_fp32_params()
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Take up this rank's part of the optimiser's state."""
