@@ -19,13 +19,11 @@ _WHERE = "trainer.deepspeed"
 
 # Passed to DeepSpeed as they are.
 _PASSED = {
-    "communication_data_type": Literal["fp32", "bf16"],
+    "communication_data_type": Literal["fp32"],  # bf16 rounds what the ranks exchange
     "steps_per_print": PositiveInt,
     "wall_clock_breakdown": bool,
     "memory_breakdown": bool,
     "dump_state": bool,
-    "comms_logger": dict[str, Any],
-    "flops_profiler": dict[str, Any],
 }
 _ZERO_PASSED = {
     "allgather_partitions": bool,
@@ -52,6 +50,9 @@ _OWNED = {
     **dict.fromkeys(("tensorboard", "wandb", "csv_monitor", "comet"), "set it with trainer.logger"),
     **dict.fromkeys(("prescale_gradients", "gradient_predivide_factor", "gradient_allreduce_op"), _AVERAGE),
     **dict.fromkeys(("data_efficiency", "curriculum_learning", "dataloader_drop_last"), _ORDER),
+    **dict.fromkeys(
+        ("flops_profiler", "comms_logger"), "profiles are written by trainer.trainer.profile; leave it out"
+    ),
     "checkpoint": _OWN_CHECKPOINTS,
     "activation_checkpointing": "these models have no layers that recompute their activations; leave it out",
     "zero_allow_untested_optimizer": "every optimiser that trainer.optimizer accepts is tested; leave it out",
@@ -139,7 +140,7 @@ def _read(path: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}cannot be read ({reason}); valid: the path of a DeepSpeed JSON") from None
     try:
         content = json.loads(text, object_pairs_hook=_once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}is no valid JSON ({error})") from None
     if not isinstance(content, dict):
         raise ConfigError(

@@ -13,6 +13,7 @@ _KNOWN_WARNINGS = (
     r"Precision .* is not supported by the model summary",
     r"`torch\.distributed\.\w+` is deprecated",  # DeepSpeed's calls
     r"The AccumulateGrad node's stream does not match",  # Lightning wraps DDP in a stream, as torch's notes advise
+    r"`broadcast_buffers` is deprecated",  # its successor would send the constants once more
     r"Grad strides do not match bucket view strides",  # of a weight of two numbers, which has strides of both kinds
 )
 

@@ -112,7 +112,7 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
         "latents": f"{model.latent_values} values at {rate / hop:.1f} Hz; compression {samples / latent_values:.2f} "
         f"audio samples per latent value ({samples} to {latent_values} a segment)",
         "batch": f"{planned.effective_batch} = {planned.batch_size} x {planned.world_size} process(es) x "
-        f"{planned.accumulate} accumulated; {max(1, micro_steps // planned.accumulate)} steps per epoch",
+        f"{planned.accumulate} accumulated; {-(-micro_steps // planned.accumulate)} steps per epoch",
         "optimiser": [f"{trainer.optimizer.type} {_arguments(trainer.optimizer.config)}", schedule],
         "horizon": ", ".join(f"{name} {value}" for name, value in horizon.items() if value not in (None, -1))
         or "none",

@@ -45,6 +45,8 @@ def train(checked: Preflight, called: RollCall | None = None) -> None:
         PipelineError: anything that the user can mend.
         SystemExit: with RESUME_EXIT_CODE, after a signal or at the end of `max_time`.
     """
+    import pytorch_lightning  # noqa: F401  # sets its own loggers up, which are then set as the program has them
+
     run, rank = RunDirectory.of(checked.config), int(os.environ.get("RANK", "0"))
     configure_logging(rank, run.log_file(rank))
     called = called or hold_roll_call(checked)

@@ -3,8 +3,8 @@
 import argparse
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lightning_fabric.utilities.seed import reset_seed
 from pytorch_lightning.plugins.precision import DeepSpeedPrecision
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
@@ -53,20 +54,26 @@ class ZeroPrecision(DeepSpeedPrecision):
             return torch.autocast(self._device_type, dtype=torch.bfloat16)
         return nullcontext()
 
+    def backward(  # type: ignore[override]
+        self, tensor: Tensor, model: pl.LightningModule, optimizer: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Run DeepSpeed's backward pass on a loss that Lightning has divided by the batches of a step already."""
+        engine: Any = model.trainer.model
+        is_last = not model.trainer.fit_loop._should_accumulate()
+        engine.set_gradient_accumulation_boundary(is_boundary=is_last)
+        engine.backward(tensor, *args, scale_wrt_gas=False, **kwargs)
+
     def optimizer_step(  # type: ignore[override]
         self, optimizer: Any, model: pl.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
-        """Run one batch, and the optimiser if the batch is the last of its step.
+        """Run the last batch of a step and the optimiser.
 
         Raises:
             TrainingError: the gradient is not finite; DeepSpeed would pass over the step in silence.
         """
         engine: Any = model.trainer.model
-        is_last = not model.trainer.fit_loop._should_accumulate()
-        engine.set_gradient_accumulation_boundary(is_boundary=is_last)
         result = closure()
-        if is_last:
-            self._after_closure(model, optimizer)
+        self._after_closure(model, optimizer)
         engine.step()
         if engine.optimizer.overflow:
             raise TrainingError(
@@ -104,6 +111,16 @@ class ZeroStrategy(DeepSpeedStrategy):
             config=dict(config), precision_plugin=precision, logging_level=logging.WARNING, **options
         )
         self._shards = shards
+
+    @property
+    def handles_gradient_accumulation(self) -> bool:
+        """Whether batches are counted elsewhere: no, Lightning says which one is the last of a step, as for DDP."""
+        return False
+
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Block nothing: ZeRO-2 sends the gradients of every batch, ZeRO-1 those of the last one of a step."""
+        yield
 
     @property
     def gradient_norm(self) -> float:

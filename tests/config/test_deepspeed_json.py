@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "passed, wrong": (
         {"communication_data_type": "fp16"},
-        ["communication_data_type='fp16'", "'fp32' or 'bf16'"],
+        ["communication_data_type='fp16'", "'fp32'"],
     ),
 }
 OWNERS = {

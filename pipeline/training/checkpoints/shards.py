@@ -8,6 +8,7 @@ not there. Its list holds size and fingerprint of every shard, so that one that 
 is named.
 """
 
+import re
 import shutil
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ SHARDS = "shards"
 """Key of the list in an index, and name of the folder beside it."""
 
 _PART = "part"  # key of a shard's content
+_SAVE = re.compile(r"\d{8,}-[0-9a-f]{8}-\d+")  # what `save_name` gives; all else in the folder is the user's
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def prune(directory: Path, keep_from: str | None = None) -> None:
         return
     listed = {_folder(path) for path in directory.glob("*.ckpt*") if path.is_file()}
     for folder in root.iterdir():
-        if folder.name not in listed and not _is_later(folder.name, keep_from):
+        is_ours = _SAVE.fullmatch(folder.name) is not None and folder.is_dir()
+        if is_ours and folder.name not in listed and not _is_later(folder.name, keep_from):
             shutil.rmtree(folder, ignore_errors=True)
     if not any(root.iterdir()):
         root.rmdir()

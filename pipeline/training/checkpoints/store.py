@@ -19,7 +19,7 @@ from pipeline.training.checkpoint import (
     verify,
 )
 from pipeline.training.checkpoints.file import DamagedCheckpointError, link, write_atomically
-from pipeline.training.checkpoints.shards import prune
+from pipeline.training.checkpoints.shards import SHARDS, prune
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +145,20 @@ class CheckpointStore:
                     link(first, other)
         prune(self.directory)
 
+    def _require_shards(self) -> None:
+        """Refuse checkpoints whose shards are all gone: they were left behind in a copy, not damaged.
+
+        Raises:
+            CheckpointError: names the folder.
+        """
+        folder = self.directory / SHARDS
+        indices = [path for path in self.directory.glob("*.ckpt") if _OWN.fullmatch(path.name)]
+        if not folder.is_dir() and any(_lists_shards(path) for path in indices):
+            raise CheckpointError(
+                f"{folder}: missing, and the checkpoints in {self.directory} list shards there; put the folder back "
+                "(copy it along with the checkpoints), or start a new run with run.init_from"
+            )
+
     def newest(self, may_rename: bool) -> Found:
         """Find the newest whole checkpoint.
 
@@ -152,9 +166,10 @@ class CheckpointStore:
             may_rename: give damaged files the ending `.damaged`, so that none is met twice.
 
         Raises:
-            CheckpointError: a file is whole and cannot be read all the same, or another program wrote it; passing it
-                over would lose its work.
+            CheckpointError: a file is whole and cannot be read all the same, another program wrote it, or the shards
+                of all checkpoints are gone; passing it over would lose its work.
         """
+        self._require_shards()
         notes = []
         for path in self._newest_first():
             if path.is_dir():
@@ -194,3 +209,10 @@ class CheckpointStore:
             steps,
             key=lambda path: (-steps[path], order.index(path.name) if path.name in order else len(order)),
         )
+
+
+def _lists_shards(path: Path) -> bool:
+    try:
+        return path.is_file() and has_shards(path)
+    except CheckpointError:
+        return False

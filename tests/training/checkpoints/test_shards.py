@@ -122,6 +122,27 @@ def test_shards_stay_as_long_as_a_checkpoint_lists_them(tmp_path):
     assert not later.exists()
 
 
+def test_what_the_user_keeps_there_stays(tmp_path):
+    folder = write(tmp_path, 1)
+    copies = [tmp_path / SHARDS / name for name in ("backup", "a-b-c", f"{folder.name}-copy")]
+    for copy in copies:
+        shutil.copytree(folder, copy)
+    (tmp_path / SHARDS / ".DS_Store").touch()
+    prune(tmp_path, keep_from=folder.name)
+    assert all(copy.is_dir() for copy in copies) and folder.is_dir()
+
+
+def test_checkpoints_without_their_folder_of_shards_are_refused(tmp_path):
+    write(tmp_path, 1, "previous.ckpt")
+    write(tmp_path, 2, count=2)
+    (tmp_path / SHARDS).rename(tmp_path / "left behind")
+    with pytest.raises(CheckpointError, match=f"{tmp_path / SHARDS}: missing.*put the folder back"):
+        CheckpointStore(tmp_path, save_top_k=1).newest(may_rename=True)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == ["last.ckpt", "previous.ckpt"]
+    (tmp_path / "left behind").rename(tmp_path / SHARDS)
+    verify(tmp_path / LAST)
+
+
 def test_the_end_of_a_run_leaves_single_files(tmp_path):
     write(tmp_path, 2, "step-00000002.ckpt", count=2)
     for name in ("best.ckpt", "previous.ckpt"):
