@@ -135,9 +135,10 @@ def draw_writes(number: int, seed: int) -> Case:
     configuration = {3: ddp, 0: zero}.get(number % 6, single)
     strikes = []
     for _ in range(_STRIKES_OF_A_SAVING_RUN):
-        how = draw.choice(("job", "rank 0", "rank 1")) if configuration.is_parallel else "job"
+        rank = draw.randrange(2) if configuration is zero else 0  # with DDP the first rank alone writes
+        how = draw.choice(("job", f"rank {rank}", "job")) if configuration.is_parallel else "job"
         delay = draw.choice((0.0, draw.uniform(0.0, 0.003)))
-        strikes.append(Strike(how, signal.SIGKILL, WRITE, draw.randint(1, 6), delay, rank=0))
+        strikes.append(Strike(how, signal.SIGKILL, WRITE, draw.randint(1, 6), delay, rank))
     return Case(number, configuration, True, "dir", tuple(strikes))
 
 
