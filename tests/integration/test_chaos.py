@@ -8,7 +8,8 @@ import torch
 
 from tests.integration.chaos import checker, table
 from tests.integration.chaos.campaign import Campaign
-from tests.integration.chaos.configurations import PAIR, SINGLE
+from tests.integration.chaos.configurations import PAIR, SAVING, SINGLE, STRATEGIES
+from tests.integration.chaos.outcome import Hit, Result
 from tests.integration.chaos.plan import CATEGORIES, WRITE, Case, Strike, draw_kills
 
 MIDDLE = SINGLE[2]  # validates in the midst of epochs, ends them early
@@ -58,6 +59,16 @@ def test_a_hundred_drawn_cases_aim_everywhere():
         assert aimed >= set(CATEGORIES)
     assert sum(not case.is_forked for case in cases) >= 10
     assert cases == draw_kills(100, seed=1) != draw_kills(100, seed=2)
+
+
+@pytest.mark.parametrize(
+    "configuration", [*SINGLE, *PAIR, *STRATEGIES, *SAVING], ids=lambda found: found.name
+)
+def test_the_table_counts_kills_of_every_run(configuration):
+    strike = _kill("job", WRITE, 1)
+    result = Result(Case(1, configuration, True, "dir", (strike,)), [Hit(strike, seen=None)])
+    (line,) = (line for line in table.summary([result]) if line.startswith("set-up"))
+    assert sorted(line.split()[1:]) == ["0", "0", "1"]
 
 
 def _write_run(folder, weight=1.0, loss="0.5", momentum=2.0, **more):

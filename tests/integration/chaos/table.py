@@ -10,7 +10,7 @@ from tests.integration.chaos.outcome import Hit, Result
 from tests.integration.chaos.plan import CATEGORIES, WRITE
 
 HEADING = (
-    f"{'case':>4}  {'run':<16} {'started':<8} {'resumed by':<12} {'struck at (who: place, step, steps lost)':<78} "
+    f"{'case':>4}  {'run':<20} {'started':<8} {'resumed by':<12} {'struck at (who: place, step, steps lost)':<78} "
     f"{'restarts':>8}  {'s':>5}  verdict"
 )
 
@@ -23,7 +23,7 @@ def row(result: Result) -> str:
     if len(result.hits) > 4:
         blows += f"; {len(result.hits)} in all"
     return (
-        f"{case.number:>4}  {case.configuration.name:<16} {started:<8} {case.resume:<12} {blows:<78} "
+        f"{case.number:>4}  {case.configuration.name:<20} {started:<8} {case.resume:<12} {blows:<78} "
         f"{result.restarts:>8}  {result.seconds:>5.1f}  {result.verdict}"
     )
 
@@ -36,13 +36,15 @@ def _blow(hit: Hit) -> str:
 
 
 def summary(results: Sequence[Result]) -> list[str]:
-    """Return how many blows fell where, on one process and on two."""
-    counts = {1: Counter[str](), 2: Counter[str]()}
+    """Return how many blows fell where, on one process and on several."""
+    counts = {1: Counter[str](), 2: Counter[str](), 4: Counter[str]()}
     for result in results:
         counts[result.case.configuration.num_processes].update(hit.place for hit in result.hits)
-    places = list(dict.fromkeys([*CATEGORIES, *counts[1], *counts[2]]))
-    lines = [f"{'place':<16}{'1 process':>12}{'2 ranks':>12}"]
-    lines += [f"{place:<16}{counts[1][place]:>12}{counts[2][place]:>12}" for place in places]
+    places = list(dict.fromkeys([*CATEGORIES, *(place for count in counts.values() for place in count)]))
+    lines = [f"{'place':<16}{'1 process':>12}{'2 ranks':>12}{'4 ranks':>12}"]
+    lines += [
+        f"{place:<16}" + "".join(f"{count[place]:>12}" for count in counts.values()) for place in places
+    ]
     lost = [hit.lost for result in results for hit in result.hits if hit.lost is not None]
     if lost:
         lines.append(f"steps lost: at most {max(lost)}, {sum(lost) / len(lost):.1f} on average")
