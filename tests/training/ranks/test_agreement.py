@@ -1,21 +1,12 @@
 """Ranks decide together; real processes over gloo."""
 
-import multiprocessing
-import socket
 from datetime import timedelta
 
 import torch.distributed as dist
 
 from pipeline.errors import LaunchError
 from pipeline.training.ranks.agreement import Decision, RankAgreement
-
-CONTEXT = multiprocessing.get_context("spawn")
-
-
-def _free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from tests.training.ranks.spawned import CONTEXT, free_port
 
 
 def _rank(work, rank, world_size, port, answers):
@@ -27,7 +18,7 @@ def _rank(work, rank, world_size, port, answers):
 
 def run(work, world_size):
     """Run `work(agreement, rank)` on every rank; returns the answers in the order of ranks."""
-    answers, port = CONTEXT.Queue(), _free_port()
+    answers, port = CONTEXT.Queue(), free_port()
     ranks = [
         CONTEXT.Process(target=_rank, args=(work, rank, world_size, port, answers))
         for rank in range(world_size)

@@ -1,19 +1,10 @@
 """The first collective: real processes over gloo."""
 
-import multiprocessing
-import socket
 from datetime import timedelta
 
-from pipeline.training.ranks import first_contact as first_contact
+from pipeline.training.ranks import first_contact
 from pipeline.training.ranks.meeting import Meeting
-
-CONTEXT = multiprocessing.get_context("spawn")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from tests.training.ranks.spawned import CONTEXT, free_port
 
 
 def take_part(rank, world_size, port, work, answers):
