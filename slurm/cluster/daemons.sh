@@ -13,7 +13,7 @@ belongs() {
 # is_alive PID: a zombie is not
 is_alive() {
   local stat
-  read -r stat <"/proc/$1/stat" 2>/dev/null || return 1
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
   stat=${stat##*) }
   case ${stat%% *} in Z | X) return 1 ;; esac
 }
