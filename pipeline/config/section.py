@@ -16,9 +16,16 @@ def _require_name(value: str) -> str:
     return value
 
 
+def _require_word(value: str) -> str:
+    if not value.isprintable() or " " in value:
+        raise ValueError("one word, without spaces")
+    return value
+
+
 # An empty path would silently mean the working directory, most often because a shell variable was not set.
 PathText = Annotated[str, Field(min_length=1)]
 NameText = Annotated[str, Field(min_length=1), AfterValidator(_require_name)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(_require_word)]
 
 _BLOCK_EXPECTED = ("model_type", "dict_type")
 
