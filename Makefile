@@ -6,9 +6,11 @@ JOBS ?= 2
 N ?= 100
 WHAT ?= kills
 SEED ?= 1
+PORT ?= 16800
+CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-long chaos check lint types
+.PHONY: help env train test test-long chaos check lint types slurm-up slurm-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,12 @@ test-long: env ## run the tests that take minutes each
 
 chaos: env ## kill N=100 runs and compare how they end; WHAT=strategies N=30, WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
 	$(VENV)/python -m tests.integration.chaos --$(WHAT) $(N) --seed $(SEED) $(ARGS)
+
+slurm-up: ## start a throw-away SLURM of two nodes on this machine (as root); CLUSTER=folder PORT=first of its ports
+	@slurm/cluster/up.sh $(CLUSTER) $(PORT)
+
+slurm-down: ## stop it
+	@slurm/cluster/down.sh $(CLUSTER)
 
 lint: env
 	$(VENV)/ruff check .
