@@ -15,7 +15,16 @@ from tests.slurm import processes
 
 PATIENCE_S = 240.0
 _SCRIPTS = ROOT / "slurm" / "cluster"
-_ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+_ENDED = {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+}
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,15 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables of a process that uses the cluster."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))
+        }
         return kept | {"SLURM_CONF": str(self._conf)}
 
     def start(self) -> None:
-        subprocess.run([_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL
+        )
 
     def stop(self) -> None:
         subprocess.run([_SCRIPTS / "down.sh", self.folder], check=True, stdout=subprocess.DEVNULL)
@@ -158,9 +171,7 @@ class Cluster:
     def kill(self, node: str) -> None:
         """Let a node die: its daemon, and all that it has started."""
         daemon = int((self.folder / f"slurmd.{node}.pid").read_text(encoding="utf-8"))
-        steps = [
-            process for process in processes.named("slurmstepd") if self._is_on(process, node)
-        ]
+        steps = [process for process in processes.named("slurmstepd") if self._is_on(process, node)]
         doomed = [daemon, *steps, *processes.below(steps)]
         for process in doomed:
             processes.send(process, signal.SIGKILL)

@@ -83,5 +83,3 @@ def _is_rank(process: int, run_dir: Path, rank: int) -> bool:
     if b"srun" in arguments[0] or not is_alive(process):
         return False
     return f"SLURM_PROCID={rank}".encode() in variables
-
-
