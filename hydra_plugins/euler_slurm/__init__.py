@@ -30,9 +30,7 @@ class SlurmLauncher(Launcher):
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed, and send what the sweeper would write at once to a folder that goes away."""
         self._loader, self._master = hydra_context.config_loader, config
         self._home = Path(str(config.hydra.sweep.dir)).absolute()
@@ -58,7 +56,8 @@ class SlurmLauncher(Launcher):
                 points,
                 submit.Origin(
                     home=self._home,
-                    is_home_given=initial_job_idx > 0 or any(key.startswith("hydra.sweep.dir=") for key in given),
+                    is_home_given=initial_job_idx > 0
+                    or any(key.startswith("hydra.sweep.dir=") for key in given),
                     is_basic=self._master.hydra.sweeper._target_ == _BASIC_SWEEPER,
                     given=tuple(given),
                 ),

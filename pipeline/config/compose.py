@@ -57,9 +57,9 @@ class Composition:
 def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[str]:
     """Let plain overrides reach our own checks: `a.b=1` becomes `++a.b=1`; group choices and flags stay as they are.
 
-    Those of our own launcher are opened, too. Hydra refuses a key that the YAML files do not spell out and asks for `+`; here every valid key works as written
-    and a misspelt one is answered with the valid choices. A value that Hydra's grammar cannot read, like a path
-    with `~`, parentheses or accents, is taken as the text that it is.
+    Those of our own launcher are opened, too. Hydra refuses a key that the YAML files do not spell out and asks for
+    `+`; here every valid key works as written and a misspelt one is answered with the valid choices. A value that
+    Hydra's grammar cannot read, like a path with `~`, parentheses or accents, is taken as the text that it is.
 
     Raises:
         ConfigError: a group is given something that names no file, or a value is given to no key.

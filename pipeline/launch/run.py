@@ -62,6 +62,7 @@ def _train(
 ) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
+    from pipeline.training.callbacks.build import build_record
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
     from pipeline.training.ranks.agreement import StopRequested
@@ -80,12 +81,10 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    here = (
-        record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
-        if rank == 0
-        else []
-    )
-    for note in (*checked.notes, *start.notes, *here):
+    notes = [*checked.notes, *start.notes]
+    if rank == 0:
+        notes += record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
+    for note in notes:
         _log.info("note: %s", note)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
@@ -94,7 +93,10 @@ def _train(
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
     checkpoints = assembly.build_checkpoints(config, store, stop)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
+    record = build_record(config, run.path)
+    trainer = assembly.build_trainer(
+        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
+    )
     if start.checkpoint is not None:
         trainer.num_sanity_val_steps = 0  # there is no untrained model to measure
     stop_signals.begin_training()
@@ -102,6 +104,7 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
         assembly.validate_end(trainer, module, data)
         checkpoints.finish(trainer, module)
+        record.finish(trainer)
     except StopRequested as request:
         _log.info("%s: saved up to step %d", request, trainer.global_step)
         _log.info("to go on from there: %s", resume_command(run.path))

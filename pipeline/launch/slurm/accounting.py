@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _PATIENCE_S = 20.0  # of one question; a controller that is down answers nothing
 _ENDED = frozenset(
@@ -52,7 +52,7 @@ class Answer:
     """What is known of the jobs that were asked for.
 
     Attributes:
-        jobs: name -> job, of those that SLURM knows.
+        jobs: name -> job, of those that SLURM knows. A task that is cancelled before it begins leaves no trace.
         has_queue: whether the queue answered: a job that it does not know is not active then.
         has_accounts: whether the accounting answered.
         notes: lines to print.
@@ -98,6 +98,12 @@ def ask(names: Iterable[str]) -> Answer:
         )
     now = {job.name: job for line in queued for job in _queued(line)}
     past = {job.name: job for line in accounted for job in _accounted(line)}
+    for name in wanted - past.keys():
+        array = past.get(name.partition("_")[0])
+        if (
+            array is not None
+        ):  # one that was cancelled before any of its tasks began has no tasks in the accounting
+            past[name] = replace(array, name=name)
     jobs = {name: _one_word(name, now.get(name), past.get(name), has_queue) for name in wanted}
     known = {name: job for name, job in jobs.items() if job is not None}
     return Answer(known, has_queue, has_accounts, tuple(notes))

@@ -1,6 +1,5 @@
 """What would go wrong on the cluster, refused before anything is submitted, with the remedy."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,7 +35,9 @@ _LAUNCHER = {
 }
 _OWNERS = {
     **{option: f"set hydra.launcher.{key}" for option, key in _LAUNCHER.items()},
-    **dict.fromkeys(("output", "error"), "logs lie in the folder of the sweep; choose it with hydra.sweep.dir=DIR"),
+    **dict.fromkeys(
+        ("output", "error"), "logs lie in the folder of the sweep; choose it with hydra.sweep.dir=DIR"
+    ),
     "open_mode": "logs are appended to, or a restart would erase what came before it; leave it out",
     "array": "the points of a sweep make up the array; hydra.launcher.array_parallelism limits how many run at once",
     "nodes": "set trainer.num_nodes",
@@ -101,14 +102,19 @@ def _check_additional(settings: LauncherSettings, site: SiteSettings) -> None:
             raise _refused(settings, name, value, _OWNERS[name])
         if name == "signal" and value != f"USR2@{settings.signal_delay_s}":
             raise _refused(
-                settings, name, value, "jobs save on USR2; hydra.launcher.signal_delay_s says how long before the end"
+                settings,
+                name,
+                value,
+                "jobs save on USR2; hydra.launcher.signal_delay_s says how long before the end",
             )
         if name in ("requeue", "no_requeue"):
             wants_requeue = (name == "requeue") == bool(value)
             if wants_requeue != site.requeue:
                 raise _refused(settings, name, value, _requeue_remedy(site))
         elif value is False:
-            raise _refused(settings, name, value, "an option of sbatch is given or left out; leave it out (null)")
+            raise _refused(
+                settings, name, value, "an option of sbatch is given or left out; leave it out (null)"
+            )
 
 
 def _requeue_remedy(site: SiteSettings) -> str:
@@ -122,8 +128,10 @@ def _requeue_remedy(site: SiteSettings) -> str:
 
 def _refused(settings: LauncherSettings, name: str, value: Any, remedy: str) -> LaunchError:
     own = {key.replace("-", "_"): key for key in map(str, settings.additional_parameters)}
-    where = f"hydra.launcher.additional_parameters.{own[name]}" if name in own else (
-        f"site.additional_parameters.{name.replace('_', '-')}"
+    where = (
+        f"hydra.launcher.additional_parameters.{own[name]}"
+        if name in own
+        else (f"site.additional_parameters.{name.replace('_', '-')}")
     )
     return LaunchError(f"{where}={value}: {remedy}")
 
@@ -187,8 +195,18 @@ def _check_size(cluster: Cluster, called: str, asked: str | None, shape: Shape) 
         )
 
 
-def why_not_shared(path: Path) -> str | None:
-    """Return why a folder lies on this machine alone, None if nothing says so."""
+def check_shared(key: str, path: Path) -> str | None:
+    """Return the sentence for a folder that the nodes of a cluster do not see, None for one that they may see."""
+    reason = _why_not_shared(path)
+    if reason is None:
+        return None
+    return (
+        f"{key}={path}: {reason}, and the nodes of a job must see it; choose a folder on the shared file system: set "
+        "EULER_RUNS for the root of all runs, hydra.sweep.dir, or run.dir"
+    )
+
+
+def _why_not_shared(path: Path) -> str | None:
     path = path.absolute()
     local = [Path(folder) for folder in (*_NODE_LOCAL, tempfile.gettempdir())]
     for folder in local:
@@ -211,11 +229,3 @@ def _file_system(path: Path) -> str | None:
         if path.is_relative_to(mount) and len(mount.parts) >= depth:
             found, depth = after.split()[0], len(mount.parts)
     return found
-
-
-def not_shared(key: str, path: Path, reason: str) -> str:
-    """Return the sentence for a folder that the nodes do not see."""
-    return (
-        f"{key}={path}: {reason}, and the nodes of a job must see it; choose a folder on the shared file system: set "
-        "EULER_RUNS, hydra.sweep.dir or run.dir" if os.fspath(path) else key
-    )

@@ -169,9 +169,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: no such command")
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(
-            command, 124, "", f"{command[0]}: no answer in {_TIMEOUT_S:.0f} s"
-        )
+        return subprocess.CompletedProcess(command, 124, "", f"{command[0]}: no answer in {_TIMEOUT_S:.0f} s")
 
 
 def _words(answer: subprocess.CompletedProcess[str]) -> str:

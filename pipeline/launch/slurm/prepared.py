@@ -14,7 +14,7 @@ from pipeline.launch import preflight, resources, resume
 from pipeline.launch.slurm import checks, shape
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.shape import Shape
-from pipeline.launch.slurm.sweep import Wanted, horizon_of, identity_of
+from pipeline.launch.slurm.sweep import Sweep, Wanted, home_of, horizon_of, identity_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def prepare(
         settings = parse_launcher(launcher)
         config, composition = _settle(composition)
         checks.check_settings(settings, config.site)
-        num_gpus = shape.count_gpus_of(config, settings, cluster)
+        num_gpus, gpu_notes = shape.count_gpus_of(config, settings, cluster)
         config = config.model_copy(
             update={"trainer": config.trainer.model_copy(update={"num_gpus": num_gpus})}
         )
@@ -77,10 +77,8 @@ def prepare(
             composition=replace(composition, tree=config.model_dump()),
             settings=settings,
             shape=asked,
-            wanted=Wanted(
-                composition.overrides, identity_of(config), horizon_of(config), _chosen_directory(config)
-            ),
-            notes=checked.notes,
+            wanted=_wanted(config, composition),
+            notes=(*gpu_notes, *checked.notes),
         )
 
 
@@ -92,6 +90,15 @@ def _settle(composition: Composition) -> tuple[Config, Composition]:
     run_dir = resume.locate(Path(config.run.resume))
     config, _ = resume.change(run_dir, config, composition.given - {"run.resume"})
     return config, replace(composition, given=frozenset())
+
+
+def _wanted(config: Config, composition: Composition) -> Wanted:
+    """Return how the sweep's record knows a point; a run that is resumed has been recorded as it was begun."""
+    directory, identity = _chosen_directory(config), identity_of(config)
+    if config.run.resume not in RESUME_WORDS and directory is not None:
+        recorded = Sweep.open(home_of(directory) or directory).points
+        identity = next((point.identity for point in recorded if point.directory == directory), identity)
+    return Wanted(composition.overrides, identity, horizon_of(config), directory)
 
 
 def _chosen_directory(config: Config) -> Path | None:

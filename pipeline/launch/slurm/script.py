@@ -86,7 +86,10 @@ class Script:
         return [line for line in text.splitlines() if line.startswith("#SBATCH ")]
 
     def _additional(self) -> dict[str, Any]:
-        settings, log = self.settings, str(self.log).replace(str(self.home), str(self.home).replace("%", "%%"))
+        settings, log = (
+            self.settings,
+            str(self.log).replace(str(self.home), str(self.home).replace("%", "%%")),
+        )
         given = additional_parameters(self.site, settings)
         own: dict[str, Any] = {
             "output": log,
@@ -123,7 +126,7 @@ def python_of(settings: LauncherSettings) -> str:
 
 
 def additional_parameters(site: SiteSettings, settings: LauncherSettings) -> dict[str, Any]:
-    """Return further options of sbatch by their names with `_`: those of the site, then the launcher's; null is none."""
+    """Return further options of sbatch, named with `_`: those of the site, then the launcher's; null is none."""
     both = {
         str(key).replace("-", "_"): value
         for source in (site.additional_parameters, settings.additional_parameters)

@@ -1,14 +1,11 @@
 """What a job asks for: nodes, tasks, GPUs and CPUs follow from the run; what contradicts it is refused."""
 
-import logging
 from dataclasses import dataclass
 
 from pipeline.config.launcher_schema import LauncherSettings
 from pipeline.config.schema import Config
 from pipeline.errors import LaunchError
 from pipeline.launch.slurm.cluster import Cluster, count_gpus
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,10 @@ class Shape:
     gres: str | None
 
 
-def count_gpus_of(config: Config, settings: LauncherSettings, cluster: Cluster | None) -> int:
-    """Return the GPUs of each node, which cannot be counted where jobs are submitted.
+def count_gpus_of(
+    config: Config, settings: LauncherSettings, cluster: Cluster | None
+) -> tuple[int, list[str]]:
+    """Return the GPUs of each node, which cannot be counted where jobs are submitted, and lines to print.
 
     Args:
         config: settled tree.
@@ -55,16 +54,15 @@ def count_gpus_of(config: Config, settings: LauncherSettings, cluster: Cluster |
             )
         asked = count
     if asked != "auto":
-        return int(asked)
+        return int(asked), []
     most = max((group.gpus for group in cluster.groups_of(settings.partition)), default=0) if cluster else 0
     if most:
         raise LaunchError(
             "trainer.num_gpus=auto: GPUs cannot be counted where jobs are submitted, and the nodes of partition "
-            f"{settings.partition or 'by default'} have up to {most}; set trainer.num_gpus=1 to {most}, or 0 for the CPU"
+            f"{settings.partition or 'by default'} have {most}; set trainer.num_gpus to 1 ... {most}, or to 0 for the CPU"
         )
-    place = "no cluster to ask here" if cluster is None else "the partition shows no GPUs"
-    _log.info("trainer.num_gpus=auto: %s, taken as 0; set it for a job on GPUs", place)
-    return 0
+    place = "no cluster to ask here" if cluster is None else "the partition has no GPUs"
+    return 0, [f"trainer.num_gpus=auto: {place}, taken as 0; set it for a job on GPUs"]
 
 
 def derive(config: Config, settings: LauncherSettings, cluster: Cluster | None) -> Shape:

@@ -106,13 +106,15 @@ def _describe_end(
         return FAILED, told.failure.reason, told.failure.code, True
     if name is None:
         return _describe_local(directory, told)
+    last = told.history[-1] if told.history else None
+    if last is not None and last.job == name and last.text.startswith(("gave up", "failed")):
+        return FAILED, last.text, _code(job, last.text), True
     if job is None and not answer.has_queue or job is not None and job.state == UNKNOWN:
         return LOST, "SLURM has not said yet how its job ended", 1, False
     if job is not None and job.state == "CANCELLED":
         return CANCELLED, "scancel", job.code or 1, True
-    last = told.history[-1] if told.history else None
-    if last is not None and last.job == name and last.text.startswith(("gave up", "failed")):
-        return FAILED, last.text, _code(job, last.text), True
+    if job is None and name not in told.jobs:
+        return CANCELLED, "gone from SLURM before it began", 1, False
     if job is None:
         return STOPPED, last.text if last else "its job has ended", 1, False
     if job.state == "COMPLETED":

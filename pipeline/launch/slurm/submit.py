@@ -1,7 +1,6 @@
 """A launch: every point checked, what is new or unfinished submitted, a table of what was submitted."""
 
 import logging
-import os
 import signal
 import sys
 import tempfile
@@ -15,7 +14,6 @@ from rich.table import Table
 from pipeline.config.compose import Composition
 from pipeline.errors import LaunchError
 from pipeline.launch import resume
-from pipeline.launch.command import train_command
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
 from pipeline.launch.report import render
@@ -23,7 +21,7 @@ from pipeline.launch.slurm import checks, cluster, snapshot, submission
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.prepared import Prepared, prepare, refuse_shared_directories
 from pipeline.launch.slurm.script import Script
-from pipeline.launch.slurm.sweep import Planned, Sweep, find_home
+from pipeline.launch.slurm.sweep import Planned, Sweep, find_home, home_of
 
 _log = logging.getLogger(__name__)
 _TO_SUBMIT = ("new", "unfinished")
@@ -136,7 +134,7 @@ def _choose_home(prepared: Sequence[Prepared], origin: Origin) -> Path:
     if origin.is_home_given:
         home = origin.home
     elif len(prepared) == 1 and first.wanted.directory is not None:
-        home = first.wanted.directory
+        home = home_of(first.wanted.directory) or first.wanted.directory
     else:
         found = None
         if not first.settings.fresh:
@@ -153,20 +151,15 @@ def _choose_home(prepared: Sequence[Prepared], origin: Origin) -> Path:
 
 def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | None) -> None:
     """Refuse folders that the nodes would not see; without a cluster to ask, say so."""
-    folders = {"the folder of the sweep": home}
+    folders = {"hydra.sweep.dir": home}
     for point in prepared:
         chosen = {"run.dir": point.wanted.directory, "ckpt_dir": point.config.trainer.trainer.ckpt_dir}
         folders |= {key: Path(folder) for key, folder in chosen.items() if folder is not None}
-    for key, folder in folders.items():
-        reason = checks.why_not_shared(folder)
-        if reason is None:
-            continue
-        said = checks.not_shared(key, folder, reason)
-        if known is not None:
-            if cluster.is_this_host():
-                return
-            raise LaunchError(said)
-        _log.warning("warning: %s", said)
+    said = [text for key, folder in folders.items() if (text := checks.check_shared(key, folder))]
+    if said and known is None:
+        _log.warning("warning: %s", said[0])
+    elif said and not cluster.is_this_host():
+        raise LaunchError(said[0])
 
 
 def _batches(planned: Sequence[Planned], prepared: Sequence[Prepared], home: Path) -> list[Batch]:

@@ -11,6 +11,7 @@
 import fcntl
 import json
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ class Sweep:
         Raises:
             LaunchError: the record is damaged, or a newer version has written it.
         """
-        home = home.absolute()
+        home = Path(os.path.abspath(home))
         path = home / RECORD
         if not path.is_file():
             return cls(home, datetime.now(UTC).isoformat(timespec="microseconds"), [])
@@ -119,7 +120,7 @@ class Sweep:
         Raises:
             LaunchError: another launch holds it for long, the record is damaged, or the folder cannot be made.
         """
-        home = home.absolute()
+        home = Path(os.path.abspath(home))
         try:
             home.mkdir(parents=True, exist_ok=True)
             stream = (home / _LOCK).open("a", encoding="utf-8")
@@ -235,7 +236,7 @@ def find_home(root: Path, identities: Iterable[str]) -> Path | None:
 
 def home_of(run_dir: Path) -> Path | None:
     """Return the sweep folder that a run belongs to, None for a run that was not submitted."""
-    run_dir = run_dir.absolute()
+    run_dir = Path(os.path.abspath(run_dir))
     return next((home for home in (run_dir, run_dir.parent) if (home / RECORD).is_file()), None)
 
 
