@@ -14,8 +14,18 @@ from tests.integration.runs import ROOT
 from tests.slurm import processes
 
 PATIENCE_S = 240.0
+_POLL_S = 0.15  # asking costs the processors of the training some milliseconds
 _SCRIPTS = ROOT / "slurm" / "cluster"
-_ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+_ENDED = {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ def wait_until(what: Callable[[], object], meaning: str, patience_s: float = PAT
     deadline = time.monotonic() + patience_s
     while not what():
         assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {meaning}"
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
 
 
 class Cluster:
@@ -64,11 +74,15 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables of a process that uses the cluster."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))
+        }
         return kept | {"SLURM_CONF": str(self._conf)}
 
     def start(self) -> None:
-        subprocess.run([_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL
+        )
 
     def stop(self) -> None:
         subprocess.run([_SCRIPTS / "down.sh", self.folder], check=True, stdout=subprocess.DEVNULL)
@@ -158,9 +172,7 @@ class Cluster:
     def kill(self, node: str) -> None:
         """Let a node die: its daemon, and all that it has started."""
         daemon = int((self.folder / f"slurmd.{node}.pid").read_text(encoding="utf-8"))
-        steps = [
-            process for process in processes.named("slurmstepd") if self._is_on(process, node)
-        ]
+        steps = [process for process in processes.named("slurmstepd") if self._is_on(process, node)]
         doomed = [daemon, *steps, *processes.below(steps)]
         for process in doomed:
             processes.send(process, signal.SIGKILL)

@@ -1,7 +1,6 @@
 """Processes of jobs, as the system knows them."""
 
 import os
-import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -89,5 +88,3 @@ def _is_rank(process: int, run_dir: Path, rank: int) -> bool:
     except OSError:
         return False
     return is_alive(process) and f"SLURM_PROCID={rank}" in variables(process)
-
-

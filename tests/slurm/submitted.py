@@ -57,7 +57,10 @@ class Interpreter:
             "EULER_CHAOS_STAGES": str(self.stages) if self.is_observed else "",
         }
         self.stages.mkdir(parents=True, exist_ok=True)
-        lines = ["#!/bin/sh", f'PYTHONPATH={shlex.quote(variables.pop("PYTHONPATH"))}"${{PYTHONPATH:+:$PYTHONPATH}}"']
+        lines = [
+            "#!/bin/sh",
+            f'PYTHONPATH={shlex.quote(variables.pop("PYTHONPATH"))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        ]
         lines += [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
         lines += [f"export PYTHONPATH {' '.join(variables)}", f'exec {shlex.quote(sys.executable)} "$@"', ""]
         program = self.folder / "python"
@@ -181,7 +184,9 @@ class Sweep:
     def logs(self) -> str:
         """Return what all jobs have printed."""
         files = sorted((self.home / "logs").glob("*"))
-        return "\n".join(f"== {file.name}\n{file.read_text(encoding='utf-8', errors='replace')}" for file in files)
+        return "\n".join(
+            f"== {file.name}\n{file.read_text(encoding='utf-8', errors='replace')}" for file in files
+        )
 
     def check_equal(self, reference: Path, number: int = 0) -> None:
         """Check that a run has ended as an uninterrupted one has."""
@@ -190,9 +195,8 @@ class Sweep:
 
     def describe(self) -> str:
         """Return what one wants to know of a test that has failed."""
-        lives = [
-            f"== {file}\n{file.read_text(encoding='utf-8')}" for file in sorted(self.home.glob("*/.job/*")) if file.is_file()
-        ]
+        files = [file for file in sorted(self.home.glob("*/.job/*")) if file.is_file()]
+        lives = [f"== {file}\n{file.read_text(encoding='utf-8')}" for file in files]
         return "\n".join([*lives, self.logs()[-12000:], *(str(job) for job in self.cluster.jobs())])
 
 

@@ -1,12 +1,10 @@
 """What a user does all day: look before, submit again, see how it goes."""
 
 import json
-import subprocess
 import time
 
 import pytest
 
-from tests.integration.runs import ROOT
 from tests.slurm import recipes
 from tests.slurm.cluster import wait_until
 from tests.slurm.submitted import Interpreter, Sweep
@@ -97,7 +95,11 @@ def _submit_two_hundred(sweep: Sweep) -> None:
     finished |= {"monitor": "val/sisdr", "best": 1.0, "updated": "2026-01-01T00:00:00+00:00"}
     (sweep.folder / "progress.json").write_text(json.dumps(finished), encoding="utf-8")
     sweep.submit(
-        *recipes.ONE.common, *recipes.ONE.job, *_SHORT, f"trainer.seed={seeds}", f"hydra.launcher.python={stand_in}"
+        *recipes.ONE.common,
+        *recipes.ONE.job,
+        *_SHORT,
+        f"trainer.seed={seeds}",
+        f"hydra.launcher.python={stand_in}",
     )
 
 

@@ -33,7 +33,11 @@ def _broken_scontrol(folder: Path, times: int) -> str:
 def _check_chain(sweep: Sweep, attempts: int) -> None:
     """Check that a chain of so many jobs ended well and left nothing behind."""
     jobs = sweep.cluster.end_of_jobs()
-    trained = [job for job in jobs if any(f"\t{job.name}\t" in line and "\tstart" in line for line in sweep.history())]
+    trained = [
+        job
+        for job in jobs
+        if any(f"\t{job.name}\t" in line and "\tstart" in line for line in sweep.history())
+    ]
     assert len(trained) == attempts, sweep.history()
     assert trained[-1].state == "COMPLETED"
     assert {job.state for job in jobs if job not in trained} <= {"CANCELLED"}

@@ -49,7 +49,9 @@ LONG = {
     "ZeRO on two nodes, preempted": Case(recipes.ZERO, (strikes.preempt,)),
     "ZeRO on two nodes, rank 1 is killed": Case(recipes.ZERO, (strikes.kill_rank_1,), saves=False),
     "four ranks on two nodes, preempted": Case(recipes.FOUR_RANKS, (strikes.preempt,)),
-    "four ranks on two nodes, rank 0 is killed": Case(recipes.FOUR_RANKS, (strikes.kill_rank_0,), saves=False),
+    "four ranks on two nodes, rank 0 is killed": Case(
+        recipes.FOUR_RANKS, (strikes.kill_rank_0,), saves=False
+    ),
 }
 CASES = [pytest.param(case, id=name) for name, case in QUICK.items()]
 CASES += [pytest.param(case, id=name, marks=pytest.mark.long) for name, case in LONG.items()]
@@ -80,7 +82,9 @@ def test_an_array_of_four_is_preempted(sweep, reference):
     strikes.preempt(sweep)
     jobs = sweep.cluster.end_of_jobs()
     array = jobs[0].name.split("_")[0]
-    assert [(job.name, job.state) for job in jobs] == [(f"{array}_{number}", "COMPLETED") for number in range(4)]
+    assert [(job.name, job.state) for job in jobs] == [
+        (f"{array}_{number}", "COMPLETED") for number in range(4)
+    ]
     for number, seed in enumerate(seeds):
         assert sweep.sessions(number)[0] == 0 and len(sweep.sessions(number)) == 2
         sweep.check_equal(reference(recipes.ONE, f"trainer.seed={seed}"), number)
@@ -112,9 +116,7 @@ def test_preemption_without_grace(recipe, sweep, reference):
     sweep.check_equal(reference(recipe))
 
 
-@pytest.mark.parametrize(
-    "times", [1, pytest.param(3, marks=pytest.mark.long)], ids=["once", "three times"]
-)
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.long)], ids=["once", "three times"])
 def test_the_time_limit(times, sweep, reference):
     """The shortest limit that SLURM knows is a minute; its signal comes up to that long before the end."""
     sweep.interpreter = Interpreter(sweep.folder, pause_s=(0.6, 2.5)[times > 1])

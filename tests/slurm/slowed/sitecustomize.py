@@ -21,7 +21,9 @@ _DEAF_TO = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def _hook_steps() -> None:
     """Wait for torch, which a process imports late if at all."""
-    while not hasattr(module := sys.modules.get("torch.optim.optimizer"), "register_optimizer_step_post_hook"):
+    while not hasattr(
+        module := sys.modules.get("torch.optim.optimizer"), "register_optimizer_step_post_hook"
+    ):
         time.sleep(0.01)
     pause_s, flaw = float(os.environ["EULER_TEST_SLOW"]), Path(os.environ["EULER_TEST_RAISE"])
 
