@@ -14,6 +14,7 @@ from tests.integration.runs import ROOT
 from tests.slurm import processes
 
 PATIENCE_S = 240.0
+_POLL_S = 0.15  # asking costs the processors of the training some milliseconds
 _SCRIPTS = ROOT / "slurm" / "cluster"
 _ENDED = {
     "COMPLETED",
@@ -53,7 +54,7 @@ def wait_until(what: Callable[[], object], meaning: str, patience_s: float = PAT
     deadline = time.monotonic() + patience_s
     while not what():
         assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {meaning}"
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
 
 
 class Cluster:

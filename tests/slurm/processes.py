@@ -1,13 +1,12 @@
 """Processes of jobs, as the system knows them."""
 
 import os
-import signal
 from collections import defaultdict
 from pathlib import Path
 
 from tests.integration.chaos.processes import send
 
-__all__ = ["below", "is_alive", "named", "open_files", "rank_of", "send"]
+__all__ = ["below", "is_alive", "named", "open_files", "rank_of", "send", "variables"]
 _PROC = Path("/proc")
 
 
@@ -62,6 +61,15 @@ def open_files(process: int) -> list[str]:
         return []
 
 
+def variables(process: int) -> set[str]:
+    """Return the environment that a process was started with, as NAME=VALUE."""
+    try:
+        text = (_PROC / str(process) / "environ").read_bytes()
+    except OSError:
+        return set()
+    return set(text.decode(errors="replace").split("\0"))
+
+
 def rank_of(run_dir: Path, rank: int) -> int | None:
     """Return the process of a rank of a run under SLURM, None while it is not there.
 
@@ -77,9 +85,6 @@ def _is_rank(process: int, run_dir: Path, rank: int) -> bool:
         arguments = (_PROC / str(process) / "cmdline").read_bytes().split(b"\0")
         if b"pipeline.launch.slurm.task" not in arguments or str(run_dir).encode() not in arguments:
             return False
-        variables = (_PROC / str(process) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    if b"srun" in arguments[0] or not is_alive(process):
-        return False
-    return f"SLURM_PROCID={rank}".encode() in variables
+    return is_alive(process) and f"SLURM_PROCID={rank}" in variables(process)
