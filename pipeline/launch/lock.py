@@ -24,11 +24,12 @@ _OWNER = re.compile(r"process (?P<pid>\d+) on (?P<host>\S+) \(start (?P<start>\d
 
 
 @contextmanager
-def hold(run_dir: Path) -> Iterator[int]:
+def hold(run_dir: Path, patience_s: float = 0.0) -> Iterator[int]:
     """Hold a run's exclusive lock; the operating system releases it when the last process that has it is gone.
 
     Args:
         run_dir: existing directory.
+        patience_s: how long to wait for a living process that has it: the attempt of a job that is ending elsewhere.
 
     Yields:
         The descriptor, for the processes of this run.
@@ -37,7 +38,7 @@ def hold(run_dir: Path) -> Iterator[int]:
         LaunchError: another process trains in this directory, or it cannot be written.
     """
     with _opened(run_dir) as file:
-        _acquire(file, run_dir)
+        _acquire(file, run_dir, patience_s)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} (start {_start_of(os.getpid()) or 0})\n")
         file.flush()
@@ -66,20 +67,22 @@ def _opened(run_dir: Path) -> IO[str]:
         ) from None
 
 
-def _acquire(file: IO[str], run_dir: Path) -> None:
+def _acquire(file: IO[str], run_dir: Path, least_s: float) -> None:
     began, said = time.monotonic(), False
     while not _taken(file):
         owner = _read_owner(file)
         died = _has_died(owner)
-        patience_s = _ORPHANS_S if died else 0.0 if owner else _UNNAMED_S
+        patience_s = max(least_s, _ORPHANS_S if died else 0.0 if owner else _UNNAMED_S)
         if time.monotonic() - began >= patience_s:
             raise LaunchError(
                 f"run.dir={run_dir}: another process trains in this directory ({owner or 'unknown'}); "
                 "wait for it, stop it, or leave run.dir out for a fresh directory"
             )
-        if died and not said:
+        if not said and (died or least_s):
             said = True
-            _log.info("%s: %s has ended; waiting for the last of its processes", run_dir, owner)
+            who = f"{owner} has ended" if died else f"{owner or 'another process'} trains here"
+            whom = "the last of its processes" if died else "its end"
+            _log.info("%s: %s; waiting for %s for at most %.0f s", run_dir, who, whom, patience_s)
         time.sleep(_POLL_S)
 
 

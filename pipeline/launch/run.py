@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.errors import LaunchError, TrainingError
+from pipeline.errors import PeerError, TrainingError
 from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
@@ -21,6 +21,7 @@ from pipeline.launch.report import (
 )
 from pipeline.launch.roll_call import RollCall, hold_roll_call
 from pipeline.launch.sessions import record_session
+from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.training.watch.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
-_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 
 
 def train(checked: Preflight, called: RollCall | None = None) -> None:
@@ -169,6 +169,6 @@ def _explain(error: RuntimeError | OSError, checked: Preflight, step: int) -> Ex
         return TrainingError(out_of_memory_advice(checked.config, checked.resources, text))
     if "returned nan values" in text:  # what trainer.trainer.detect_anomaly raises
         return TrainingError(f"the gradient is not finite at step {step}: {text}")
-    if any(sign in text for sign in _LOST_PEER):
-        return LaunchError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
+    if is_loss(error):
+        return PeerError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
     return error
