@@ -57,7 +57,6 @@ COMMANDS = {
 
 # More of the same, checked by the same functions without a process of their own.
 IN_THIS_PROCESS = {
-    "'hydra.launcher.setup=[ulimit -n 4096]'": ("hydra.launcher.setup=", "quoted"),
     "hydra.launcher.srun_args=[--cpu-bind=cores]": ("hydra.launcher.srun_args=", "quoted"),
     "trainer.num_gpus=4 hydra.launcher.tasks_per_node=1": (
         "hydra.launcher.tasks_per_node=1 contradicts trainer.num_gpus=4",
