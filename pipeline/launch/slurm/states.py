@@ -138,5 +138,5 @@ def _code(job: Job | None, text: str) -> int:
     """Return the exit code that SLURM knows, or the one in a text like `failed 3`; 1 where nobody tells."""
     if job is not None and job.code:
         return job.code
-    words = text.split()
-    return int(words[-1]) if words and words[-1].isdecimal() and int(words[-1]) else 1
+    word, _, code = text.partition(" ")
+    return int(code) if word == "failed" and code.isdecimal() and int(code) else 1

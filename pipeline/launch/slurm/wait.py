@@ -19,6 +19,7 @@ from pipeline.launch.slurm.point import Point
 from pipeline.launch.slurm.states import State
 from pipeline.launch.slurm.status import HEADINGS, NUMBERS, rows, summary
 from pipeline.launch.slurm.sweep import Sweep
+from pipeline.launch.slurm.targets import own_overrides
 
 _log = logging.getLogger(__name__)
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -47,6 +48,7 @@ class _Watched:
     """What is known of one run that is waited for."""
 
     point: Point
+    name: str
     state: State | None = None
     ended_s: float | None = None  # since when it looks ended
     order: int | None = None  # of its end among all
@@ -66,7 +68,8 @@ def watch(sweep: Sweep, jobs: Sequence[str], patience: Patience | None = None) -
         jobs running.
     """
     patience = patience or Patience()
-    watched = [_Watched(point) for point in sweep.points if set(point.jobs) & set(jobs)]
+    points = [point for point in sweep.points if set(point.jobs) & set(jobs)]
+    watched = [_Watched(*each) for each in zip(points, own_overrides(points), strict=True)]
     try:
         with _interruptible(), _shown() as show:
             pause_s = patience.first_s
@@ -138,9 +141,8 @@ class _Lines:
             if state is None or is_doubtful or each.said == (state.word, state.reason):
                 continue
             each.said = (state.word, state.reason)
-            overrides = " ".join(each.point.overrides)
             reason = f" ({state.reason})" if state.reason else ""
-            _log.info("%s  job %s  %s: %s%s", each.point.number, state.job, overrides, state.word, reason)
+            _log.info("%s  job %s  %s: %s%s", each.point.number, state.job, each.name, state.word, reason)
 
 
 class _Table:
