@@ -13,6 +13,7 @@ from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
 from pipeline.launch.slurm import checks, cluster, snapshot, submission
 from pipeline.launch.slurm.batches import TO_SUBMIT, Batch, make_batches, try_out
+from pipeline.launch.slurm.cli import text_table
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.prepared import Prepared, prepare, refuse_shared_directories
 from pipeline.launch.slurm.sweep import ACTIVE, Planned, Sweep, find_home, home_of
@@ -226,11 +227,9 @@ def _say_what_was_submitted(rows: Sequence[tuple[str, ...]]) -> None:
     if shared:
         _log.info("all with %s", " ".join(shared))
     own = [" ".join(word for word in each if word not in shared) for each in words]
-    lines = [(row[0], text, *row[2:]) for row, text in zip(rows, own, strict=True)]
-    headings = ("job", "overrides", "run directory", "log")
-    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    for line in (headings, *lines):
-        _log.info("%s", "  ".join(map(str.ljust, line, widths)).rstrip())
+    lines = [(job, *places, text) for (job, _, *places), text in zip(rows, own, strict=True)]
+    for line in text_table(("job", "run directory", "log", "overrides"), lines):
+        _log.info("%s", line)
 
 
 def _wait(sweep: Sweep, jobs: Sequence[str]) -> None:
