@@ -58,6 +58,7 @@ def _name_checkpoints(run_dir: Path, composition: Composition) -> None:
     """Say where the checkpoints are: the job sees by them whether coming back helps."""
     begins = composition.tree["run"]["resume"] == "auto" and not (run_dir / "config.yaml").is_file()
     config = compose.parse(composition.tree) if begins else resume.load(run_dir)
+    failure.job_folder(run_dir).mkdir(exist_ok=True)
     write_text(failure.job_folder(run_dir) / "checkpoints", f"{RunDirectory.of(config).checkpoints}\n")
 
 
