@@ -81,7 +81,20 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
         is_hydras = key.startswith("hydra.") and not (own_launcher and key.startswith("hydra.launcher."))
         is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not is_hydras
         opened.append(_readable(f"++{key}", value) if is_value else argument)
+        if own_launcher and key.startswith("hydra.launcher"):
+            _refuse_as_launcher(opened[-1])
     return opened
+
+
+def _refuse_as_launcher(override: str) -> None:
+    """Refuse what Hydra answers with a traceback, or without a remedy."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if parsed.key_or_group == "hydra.launcher" and not isinstance(parsed.value(), dict):
+        raise ConfigError(f"{override}: a block of keys; did you mean hydra/launcher={SLURM_LAUNCHER}?")
+    if parsed.is_sweep_override():
+        raise ConfigError(
+            f"{override.lstrip('+')}: all points of a sweep share the launcher's settings; launch once for each value"
+        )
 
 
 def _readable(key: str, value: str) -> str:

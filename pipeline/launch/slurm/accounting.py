@@ -154,7 +154,7 @@ class _Question:
         if self._process.returncode != 0 and _NO_SUCH_JOB not in errors:
             self.problem = (errors.strip().splitlines() or [f"exit code {self._process.returncode}"])[-1]
             return [], False
-        return output.splitlines(), True
+        return [line for line in output.splitlines() if line.count("|") >= 2], True
 
 
 def _queued(line: str) -> Iterator[Job]:

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import LaunchError
 
+_ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 30.0
 _LOOPBACK = re.compile(r"localhost|127\..*|::1")
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
@@ -46,6 +47,11 @@ class Cluster:
     """
 
     groups: tuple[NodeGroup, ...]
+
+    @classmethod
+    def read(cls, text: str) -> "Cluster":
+        """Read what `sinfo -h -a -e -o "%P|%l|%D|%c|%G"` prints."""
+        return cls(tuple(_read_group(line) for line in text.splitlines()))
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -84,20 +90,19 @@ def ask() -> Cluster:
             f"the SLURM cluster does not answer ({_words(answer)}); try `sinfo` until it does, or look at the scripts "
             "with hydra.launcher.dry_run=true"
         )
-    return Cluster(tuple(_read_groups(answer.stdout)))
+    return Cluster.read(answer.stdout)
 
 
-def _read_groups(text: str) -> Iterator[NodeGroup]:
-    for line in text.splitlines():
-        name, limit, nodes, cpus, gres = line.split("|")
-        yield NodeGroup(
-            partition=name.removesuffix("*"),
-            is_default=name.endswith("*"),
-            max_minutes=_minutes(limit),
-            nodes=int(nodes),
-            cpus=int(cpus.removesuffix("+")),
-            gpus=count_gpus(gres),
-        )
+def _read_group(line: str) -> NodeGroup:
+    name, limit, nodes, cpus, gres = line.split("|")
+    return NodeGroup(
+        partition=name.removesuffix("*"),
+        is_default=name.endswith("*"),
+        max_minutes=_minutes(limit),
+        nodes=int(nodes),
+        cpus=int(cpus.removesuffix("+")),
+        gpus=count_gpus(gres),
+    )
 
 
 def _minutes(limit: str) -> int | None:
@@ -153,12 +158,17 @@ def environment() -> dict[str, str]:
     """Return this process's environment without what would change a job behind the back of its script.
 
     `SBATCH_*` wins over the lines of a script, and the `SLURM_*` of an interactive job limits the steps of the new one.
+    Jobs import a copy of the code, never this one.
     """
-    return {
+    paths = [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(_ROOT))
+    ]
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _KEPT or not name.startswith(("SBATCH_", "SLURM_", "SRUN_"))
+        if name in _KEPT or not name.startswith(("SBATCH_", "SLURM_", "SRUN_", "PYTHONPATH"))
     }
+    return kept | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

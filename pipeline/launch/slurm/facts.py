@@ -21,7 +21,8 @@ class Event:
         time: as written.
         job: `12`, or `12_3`.
         restart: how often the job had been restarted.
-        text: what happened: `start node1,node2`, `requeued REASON`, `chained JOB REASON`, `finished`, ...
+        text: what happened: `start node1,node2`, `successor JOB`, `requeued REASON`, `chained JOB REASON`,
+            `left STATE` (SLURM has decided), `finished`, `failed CODE`, `gave up REASON`.
     """
 
     time: str
@@ -80,6 +81,21 @@ class Facts:
     def trained_last(self) -> str | None:
         """The job that has started last."""
         return next((event.job for event in reversed(self.history) if event.text.startswith("start")), None)
+
+    @property
+    def last_return(self) -> str:
+        """Why the run was restarted last, or is about to be; empty if it was not."""
+        events = [event for event in self.history if not event.text.startswith("successor")]
+        if events and events[-1].text.startswith("start"):
+            if events[-1].restart == 0:
+                return ""
+            events.pop()
+        if not events:
+            return ""
+        text = events[-1].text
+        if text.startswith(("requeued", "chained")):
+            return text
+        return "preempted or requeued by SLURM" if text.startswith(("start", "left")) else ""
 
     def has_finished(self, horizon: dict[str, Any]) -> bool:
         """Whether the run has come as far as a horizon asks for.
@@ -142,4 +158,4 @@ def _read_history(path: Path) -> list[Event]:
 
 def _successor(event: Event) -> str | None:
     words = event.text.split()
-    return words[1] if len(words) > 1 and words[0] == "chained" else None
+    return words[1] if len(words) > 1 and words[0] in ("successor", "chained") else None

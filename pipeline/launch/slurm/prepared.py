@@ -57,7 +57,7 @@ def prepare(
     """
     for composition, launcher in points:
         settings = parse_launcher(launcher)
-        config, composition = _settle(composition)
+        config = _settle(composition)
         checks.check_settings(settings, config.site)
         num_gpus, gpu_notes = shape.count_gpus_of(config, settings, cluster)
         config = config.model_copy(
@@ -68,13 +68,13 @@ def prepare(
             checks.check_against(cluster, settings, asked)
         checked = preflight.check(
             config,
-            composition.given,
+            composition.given if config.run.resume in RESUME_WORDS else frozenset(),
             resources.arrange(config, num_gpus),
             has_torch=not settings.dry_run,
         )
         yield Prepared(
             config=config,
-            composition=replace(composition, tree=config.model_dump()),
+            composition=_with_gpus(composition, num_gpus),
             settings=settings,
             shape=asked,
             wanted=_wanted(config, composition),
@@ -82,14 +82,19 @@ def prepare(
         )
 
 
-def _settle(composition: Composition) -> tuple[Config, Composition]:
+def _settle(composition: Composition) -> Config:
     """Return the settled configuration; that of a run that is resumed is its own, with the changes asked for."""
     config = compose.settle(composition)
     if config.run.resume in RESUME_WORDS:
-        return config, composition
+        return config
     run_dir = resume.locate(Path(config.run.resume))
-    config, _ = resume.change(run_dir, config, composition.given - {"run.resume"})
-    return config, replace(composition, given=frozenset())
+    return resume.change(run_dir, config, composition.given - {"run.resume"})[0]
+
+
+def _with_gpus(composition: Composition, num_gpus: int) -> Composition:
+    """Return what is stored for the jobs: as Hydra composed it, with the GPUs that SLURM was asked for."""
+    trainer = {**composition.tree["trainer"], "num_gpus": num_gpus}
+    return replace(composition, tree={**composition.tree, "trainer": trainer})
 
 
 def _wanted(config: Config, composition: Composition) -> Wanted:

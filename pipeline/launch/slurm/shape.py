@@ -55,11 +55,12 @@ def count_gpus_of(
         asked = count
     if asked != "auto":
         return int(asked), []
-    most = max((group.gpus for group in cluster.groups_of(settings.partition)), default=0) if cluster else 0
+    groups = cluster.groups_of(settings.partition) if cluster is not None else ()
+    most = max((group.gpus for group in groups), default=0)
     if most:
         raise LaunchError(
             "trainer.num_gpus=auto: GPUs cannot be counted where jobs are submitted, and the nodes of partition "
-            f"{settings.partition or 'by default'} have {most}; set trainer.num_gpus to 1 ... {most}, or to 0 for the CPU"
+            f"{groups[0].partition} have {most}; set trainer.num_gpus to 1 ... {most}, or to 0 for the CPU"
         )
     place = "no cluster to ask here" if cluster is None else "the partition has no GPUs"
     return 0, [f"trainer.num_gpus=auto: {place}, taken as 0; set it for a job on GPUs"]

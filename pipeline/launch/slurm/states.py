@@ -84,18 +84,10 @@ def _describe_active(jobs: Sequence[Job], told: Facts) -> tuple[str, str, str]:
     """Return the state, its job and the reason, from the active jobs of a run; in a chain the others wait."""
     at_work = [job for job in jobs if job.state not in _WAITING]
     if at_work:
-        return RUNNING, at_work[0].name, _come_back(told)
+        return RUNNING, at_work[0].name, told.last_return
     job = jobs[0]
-    reasons = [reason for reason in (job.reason, _come_back(told)) if reason]
+    reasons = [reason for reason in (job.reason, told.last_return) if reason]
     return QUEUED, job.name, "; ".join(reasons)
-
-
-def _come_back(told: Facts) -> str:
-    """Return why the run was restarted last, in the words of its history."""
-    for event in reversed(told.history):
-        if event.text.startswith(("requeued", "chained")):
-            return event.text
-    return ""
 
 
 def _describe_end(
@@ -146,5 +138,5 @@ def _code(job: Job | None, text: str) -> int:
     """Return the exit code that SLURM knows, or the one in a text like `failed 3`; 1 where nobody tells."""
     if job is not None and job.code:
         return job.code
-    words = text.split()
-    return int(words[-1]) if words and words[-1].isdecimal() and int(words[-1]) else 1
+    word, _, code = text.partition(" ")
+    return int(code) if word == "failed" and code.isdecimal() and int(code) else 1

@@ -143,11 +143,11 @@ class Sweep:
         Raises:
             LaunchError: a chosen directory holds another run of this sweep.
         """
-        wanted = _merge(wanted)
+        wanted, doubles = _merge(wanted)
         found = self._match(wanted)
         known = {index: point for index, point in enumerate(found) if point is not None}
         told, answer = states.survey([_extended(point, wanted[index]) for index, point in known.items()])
-        for note in answer.notes:
+        for note in () if self._is_held else (*doubles, *answer.notes):  # the trial before the launch says it
             _log.info("note: %s", note)
         by_index = dict(zip(known, told, strict=True))
         taken = {point.number for point in self.points}
@@ -240,15 +240,16 @@ def home_of(run_dir: Path) -> Path | None:
     return next((home for home in (run_dir, run_dir.parent) if (home / RECORD).is_file()), None)
 
 
-def _merge(wanted: Sequence[Wanted]) -> list[Wanted]:
-    """Make one of points that are the same; those that differ in what a run may change stay apart."""
+def _merge(wanted: Sequence[Wanted]) -> tuple[list[Wanted], list[str]]:
+    """Make one of points that are the same, with a line for each; those that differ in overrides stay apart."""
     kept: dict[tuple[Any, ...], Wanted] = {}
+    doubles = []
     for want in wanted:
         key = (want.identity, frozenset(want.overrides), want.directory)
         if key in kept:
-            _log.info("the point %s is asked for twice: submitted once", " ".join(want.overrides) or "(none)")
+            doubles.append(f"{' '.join(want.overrides) or 'the same point'}: asked for twice, submitted once")
         kept.setdefault(key, want)
-    return list(kept.values())
+    return list(kept.values()), doubles
 
 
 def _likeness(want: Wanted, point: Point) -> int:

@@ -46,7 +46,7 @@ class ProgressRecord(pl.Callback):
         self._monitor = monitor
         self._better = max if higher_is_better else min
         self._best = _former_best(self._path, monitor)
-        self._speed = _Speed()
+        self._speed = Speed()
         self._written_s = 0.0
         self._steps_in_all: int | None = None
         self._has_begun = self._is_refused = False
@@ -67,11 +67,11 @@ class ProgressRecord(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock of the speed."""
-        self._speed.pause()
+        self._speed.pause(time.monotonic())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the monitored metric; that of the untrained model counts for nothing."""
-        self._speed.go_on()
+        self._speed.go_on(time.monotonic())
         assert isinstance(pl_module, AutoencoderModule)
         value = pl_module.validation_metrics.get(self._monitor)
         if not trainer.sanity_checking and value is not None and math.isfinite(value):
@@ -115,7 +115,7 @@ class ProgressRecord(pl.Callback):
             "epoch": loop.position.epoch,
             "horizon": self._horizon,
             "steps": self._steps_in_all,
-            "steps_per_s": self._speed.at(loop.position.steps),
+            "steps_per_s": self._speed.at(loop.position.steps, self._written_s),
             "monitor": self._monitor,
             "best": self._best,
             "metrics": module.validation_metrics,
@@ -123,8 +123,8 @@ class ProgressRecord(pl.Callback):
         }
 
 
-class _Speed:
-    """Steps per second between two looks, pauses not counted."""
+class Speed:
+    """Steps per second between two looks, pauses not counted; `now_s` is any clock in seconds."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -132,21 +132,22 @@ class _Speed:
         self._paused_s = self._pause_began_s = 0.0
         self._rate: float | None = None
 
-    def pause(self) -> None:
-        self._pause_began_s = time.monotonic()
+    def pause(self, now_s: float) -> None:
+        """Time that passes from now on does not count."""
+        self._pause_began_s = now_s
 
-    def go_on(self) -> None:
-        self._paused_s += time.monotonic() - self._pause_began_s
+    def go_on(self, now_s: float) -> None:
+        """Time counts again."""
+        self._paused_s += now_s - self._pause_began_s
 
-    def at(self, step: int) -> float | None:
-        """Return the speed up to a step; None before the first."""
-        now = time.monotonic()
+    def at(self, step: int, now_s: float) -> float | None:
+        """Return the speed since the last look at which there was another step; None before there were two."""
         if self._since_s is not None and step == self._step:
             return self._rate
         if self._since_s is not None:
-            seconds = now - self._since_s - self._paused_s
+            seconds = now_s - self._since_s - self._paused_s
             self._rate = round((step - self._step) / seconds, 3) if seconds > 0 else self._rate
-        self._since_s, self._step, self._paused_s = now, step, 0.0
+        self._since_s, self._step, self._paused_s = now_s, step, 0.0
         return self._rate
 
 
