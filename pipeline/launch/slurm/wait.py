@@ -17,7 +17,7 @@ from pipeline.launch.slurm import states
 from pipeline.launch.slurm.cli import text_table
 from pipeline.launch.slurm.point import Point
 from pipeline.launch.slurm.states import State
-from pipeline.launch.slurm.status import HEADINGS, NUMBERS, rows, summary
+from pipeline.launch.slurm.status import HEADINGS, NUMBERS, rows, shortened, summary
 from pipeline.launch.slurm.sweep import Sweep
 from pipeline.launch.slurm.targets import own_overrides
 
@@ -142,7 +142,7 @@ class _Lines:
                 continue
             each.said = (state.word, state.reason)
             reason = f" ({state.reason})" if state.reason else ""
-            _log.info("%s  job %s  %s: %s%s", each.point.number, state.job, each.name, state.word, reason)
+            _log.info("%s  job %s  %s: %s%s", each.point.number, state.job, shortened(each.name), state.word, reason)
 
 
 class _Table:
