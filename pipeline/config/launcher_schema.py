@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from pipeline.config.section import PathText, Section, Word, translate
+from pipeline.config.section import Lines, PathText, Section, Word, translate
 
 SLURM_LAUNCHER = "submitit_slurm"
 """The choice of the group `hydra/launcher` that these settings belong to."""
@@ -43,11 +43,11 @@ class LauncherSettings(Section):
     mem_per_cpu: Memory | None
     mem_per_gpu: Memory | None
     stderr_to_stdout: bool
-    setup: list[str] | None
+    setup: Lines | None
     additional_parameters: dict[str, Any]
     submitit_folder: str | None
     max_num_timeout: int | None
-    srun_args: list[str] | None
+    srun_args: Lines | None
     python: PathText | None
     max_restarts: NonNegativeInt
     wait: bool

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.config.section import PathText, Section, Word
+from pipeline.config.section import Lines, PathText, Section, Word
 
 
 class SiteSettings(Section):
@@ -13,7 +13,7 @@ class SiteSettings(Section):
     qos: Word | None
     constraint: Word | None
     modules: list[Word]
-    setup: list[str]
+    setup: Lines
     scratch: PathText | None
     network_interface: Word | None
     requeue: bool

@@ -22,7 +22,8 @@ class Prepared:
     """One point.
 
     Attributes:
-        config: checked, its GPUs counted.
+        config: settled, its GPUs counted.
+        checked: as a run keeps it, with all that is taken for granted spelt out; without torch, as settled.
         composition: to be stored for its jobs.
         settings: of the launcher.
         shape: what each of its jobs asks for.
@@ -31,6 +32,7 @@ class Prepared:
     """
 
     config: Config
+    checked: Config
     composition: Composition
     settings: LauncherSettings
     shape: Shape
@@ -74,6 +76,7 @@ def prepare(
         )
         yield Prepared(
             config=config,
+            checked=checked.config,
             composition=_with_gpus(composition, num_gpus),
             settings=settings,
             shape=asked,

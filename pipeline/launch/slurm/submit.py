@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from pipeline.config.compose import Composition
+from pipeline.config.schema import RESUME_WORDS
 from pipeline.errors import LaunchError
 from pipeline.launch import resume
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
-from pipeline.launch.report import render
 from pipeline.launch.slurm import checks, cluster, snapshot, submission
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.prepared import Prepared, prepare, refuse_shared_directories
@@ -200,12 +198,11 @@ def _try_out(prepared: Sequence[Prepared], home: Path, known: Cluster | None, is
     batches = _batches(planned, prepared, home)
     for plan in planned:
         if plan.state not in _TO_SUBMIT:
-            _log.info("%s: %s", plan.state, plan.directory)
-        elif (plan.directory / "config.yaml").is_file():
-            config = next(point.config for point in prepared if point.wanted is plan.wanted)
-            resume.change(plan.directory, config, None)
+            _log.info("%s, not submitted: %s", plan.state, plan.directory)
     if not batches:
         _log.info("nothing to submit; hydra.launcher.fresh=true begins every run anew")
+    if not is_preview:
+        _check_begun(batches)
     for batch in batches:
         text = batch.script.text()
         if is_preview:
@@ -222,6 +219,18 @@ def _try_out(prepared: Sequence[Prepared], home: Path, known: Cluster | None, is
             _log.info("sbatch --test-only: %s", words)
         if not is_taken and any(sign in words for sign in _FATAL):
             raise LaunchError(f"sbatch would refuse these jobs: {words}; {_remedy(words)}")
+
+
+def _check_begun(batches: Sequence[Batch]) -> None:
+    """Refuse to go on with a run as another one; what a run may change is said.
+
+    Raises:
+        ConfigError: a run directory holds another run.
+    """
+    for plan, point in (pair for batch in batches for pair in batch.points):
+        is_there = (plan.directory / "config.yaml").is_file()
+        if is_there and point.checked.run.resume in RESUME_WORDS:
+            resume.change(plan.directory, point.checked, None)
 
 
 def _remedy(words: str) -> str:
@@ -242,9 +251,7 @@ def _submit_batches(sweep: Sweep, prepared: Sequence[Prepared]) -> list[str]:
     planned = sweep.plan([point.wanted for point in prepared])
     batches = _batches(planned, prepared, sweep.home)
     stop_signals.defer("what is being submitted is recorded first")
-    jobs, table = [], Table()
-    for heading in ("job", "overrides", "run directory", "log"):
-        table.add_column(heading, overflow="fold")
+    jobs, rows = [], []
     for batch in batches:
         script = batch.script
         snapshot.take(sweep.home)
@@ -258,15 +265,29 @@ def _submit_batches(sweep: Sweep, prepared: Sequence[Prepared]) -> list[str]:
             job = f"{number}_{task}" if len(batch.points) > 1 else number
             sweep.record(plan, job, script.path, script.log_of(job))
             jobs.append(job)
-            table.add_row(job, " ".join(point.composition.overrides), str(plan.directory), script.log_of(job))
+            rows.append((job, point.composition.overrides, plan.directory, script.log_of(job)))
         sweep.save()
         if stop_signals.received:
             break
     if batches:
-        _log.info("%s", render(table))
+        _say(rows)
     if stop_signals.received:
         raise SystemExit(ABORT_EXIT_CODE)
     return jobs
+
+
+def _say(rows: Sequence[tuple[str, Sequence[str], Path, str]]) -> None:
+    """Print the table of what was submitted; overrides that all points share stand above it."""
+    shared = [word for word in rows[0][1] if all(word in row[1] for row in rows)] if len(rows) > 1 else []
+    if shared:
+        _log.info("all with %s", " ".join(shared))
+    lines = [("job", "overrides", "run directory", "log")]
+    for job, overrides, directory, log in rows:
+        own = " ".join(word for word in overrides if word not in shared)
+        lines.append((job, own or "-", str(directory), log))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    for line in lines:
+        _log.info("%s", "  ".join(map(str.ljust, line, widths)).rstrip())
 
 
 def _wait(sweep: Sweep, jobs: list[str]) -> None:
