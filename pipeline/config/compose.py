@@ -93,7 +93,8 @@ def _refuse_as_launcher(override: str) -> None:
         raise ConfigError(f"{override}: a block of keys; did you mean hydra/launcher={SLURM_LAUNCHER}?")
     if parsed.is_sweep_override():
         raise ConfigError(
-            f"{override.lstrip('+')}: all points of a sweep share the launcher's settings; launch once for each value"
+            f"{override.lstrip('+')}: all points of a sweep share the launcher's settings; launch once for each "
+            "value (a text with commas is written in quotes: 'KEY=\"a,b\"')"
         )
 
 

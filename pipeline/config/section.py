@@ -23,6 +23,10 @@ def _require_word(value: str) -> str:
 
 
 def _as_list(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("["):  # Hydra could not read it as a list
+        raise ValueError(
+            'entries with spaces, = or other signs are quoted, and the whole, too: \'["a b","c=d"]\''
+        )
     return [value] if isinstance(value, str) else value
 
 

@@ -1,29 +1,23 @@
 """A launch: every point checked, what is new or unfinished submitted, a table of what was submitted."""
 
 import logging
-import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.compose import Composition
-from pipeline.config.schema import RESUME_WORDS
 from pipeline.errors import LaunchError
-from pipeline.launch import resume
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
 from pipeline.launch.slurm import checks, cluster, snapshot, submission
+from pipeline.launch.slurm.batches import TO_SUBMIT, Batch, make_batches, try_out
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.prepared import Prepared, prepare, refuse_shared_directories
-from pipeline.launch.slurm.script import Script
-from pipeline.launch.slurm.sweep import Planned, Sweep, find_home, home_of
+from pipeline.launch.slurm.sweep import ACTIVE, Planned, Sweep, find_home, home_of
 
 _log = logging.getLogger(__name__)
-_TO_SUBMIT = ("new", "unfinished")
-_FATAL = ("Invalid", "invalid", "not permitted", "Unrecognized", "unrecognized", "Unknown", "violates")
 Point = tuple[Composition, Mapping[str, Any]]
 
 
@@ -42,19 +36,6 @@ class Origin:
     is_home_given: bool
     is_basic: bool
     given: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Points that share a script.
-
-    Attributes:
-        script: theirs.
-        points: with what becomes of them.
-    """
-
-    script: Script
-    points: list[tuple[Planned, Prepared]]
 
 
 def submit(points: Iterable[Point], origin: Origin) -> Path:
@@ -78,12 +59,13 @@ def submit(points: Iterable[Point], origin: Origin) -> Path:
     _check_places(prepared, home, known)
     for note in dict.fromkeys(note for point in prepared for note in point.notes):
         _log.info("note: %s", note)
-    _try_out(prepared, home, known, is_preview)
     if is_preview:
+        _preview(Sweep.open(home), prepared, known)
         return home
+    _check_all(Sweep.open(home), prepared)
     with Sweep.held(home) as sweep:
-        jobs = _submit_batches(sweep, prepared)
-    if prepared[0].settings.wait:
+        jobs = _submit_all(sweep, prepared)
+    if prepared[0].settings.wait and jobs:
         _wait(sweep, jobs)
     return home
 
@@ -160,141 +142,91 @@ def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | Non
         raise LaunchError(said[0])
 
 
-def _batches(planned: Sequence[Planned], prepared: Sequence[Prepared], home: Path) -> list[Batch]:
-    """Put the points that are to be submitted together, where they ask for the same resources."""
-    by_resources: dict[str, list[tuple[Planned, Prepared]]] = {}
-    for plan in planned:
-        point = next(point for point in prepared if point.wanted is plan.wanted)
-        if plan.state in _TO_SUBMIT:
-            by_resources.setdefault(point.resources, []).append((plan, point))
-    batches = []
-    for number, points in enumerate(by_resources.values(), _next_script(home)):
-        first = points[0][1]
-        script = Script(
-            path=home / "scripts" / f"{number}.sh",
-            home=home,
-            code=snapshot.planned(home),
-            runs=[plan.directory for plan, _ in points],
-            settings=first.settings,
-            site=first.config.site,
-            shape=first.shape,
-        )
-        batches.append(Batch(script, points))
-    return batches
-
-
-def _next_script(home: Path) -> int:
-    numbers = (path.stem for path in (home / "scripts").glob("*.sh"))
-    return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
-
-
-def _try_out(prepared: Sequence[Prepared], home: Path, known: Cluster | None, is_preview: bool) -> None:
-    """Ask the cluster whether it would take the scripts, before the first is submitted; a preview shows them.
-
-    Raises:
-        LaunchError: it would not.
-    """
-    planned = Sweep.open(home).plan([point.wanted for point in prepared])
-    batches = _batches(planned, prepared, home)
-    for plan in planned:
-        if plan.state not in _TO_SUBMIT:
-            _log.info("%s, not submitted: %s", plan.state, plan.directory)
-    if not batches:
-        _log.info("nothing to submit; hydra.launcher.fresh=true begins every run anew")
-    if not is_preview:
-        _check_begun(batches)
-    for batch in batches:
-        text = batch.script.text()
-        if is_preview:
-            _log.info("%s, %d job(s):", batch.script.path, len(batch.points))
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        if known is None:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            trial = Path(folder) / batch.script.path.name
-            trial.write_text(text, encoding="utf-8")
-            is_taken, words = cluster.try_out(trial)
-        if is_preview:
-            _log.info("sbatch --test-only: %s", words)
-        if not is_taken and any(sign in words for sign in _FATAL):
-            raise LaunchError(f"sbatch would refuse these jobs: {words}; {_remedy(words)}")
-
-
-def _check_begun(batches: Sequence[Batch]) -> None:
-    """Refuse to go on with a run as another one; what a run may change is said.
-
-    Raises:
-        ConfigError: a run directory holds another run.
-    """
-    for plan, point in (pair for batch in batches for pair in batch.points):
-        is_there = (plan.directory / "config.yaml").is_file()
-        if is_there and point.checked.run.resume in RESUME_WORDS:
-            resume.change(plan.directory, point.checked, None)
-
-
-def _remedy(words: str) -> str:
-    if "account" in words.lower():
-        return (
-            "set hydra.launcher.account or site.account; `sacctmgr show associations user=$USER` shows yours, and for "
-            "which partitions"
-        )
-    if "qos" in words.lower():
-        return "set hydra.launcher.qos or site.qos; `sacctmgr show associations user=$USER format=qos` shows yours"
-    if "feature" in words.lower():
-        return "set hydra.launcher.constraint or site.constraint; `sinfo -o '%P %f'` shows what there is"
-    return "hydra.launcher.dry_run=true shows the script"
-
-
-def _submit_batches(sweep: Sweep, prepared: Sequence[Prepared]) -> list[str]:
-    """Submit what is new or unfinished, say what was submitted, and return the names of the jobs."""
+def _preview(sweep: Sweep, prepared: Sequence[Prepared], known: Cluster | None) -> None:
+    """Show what would be submitted: the scripts alone on standard output."""
     planned = sweep.plan([point.wanted for point in prepared])
-    batches = _batches(planned, prepared, sweep.home)
+    _say_what_stays(planned)
+    for batch in make_batches(planned, prepared, sweep.home, snapshot.planned(sweep.home)):
+        text = batch.script.text()
+        _log.info("%s, %d job(s):", batch.script.path, len(batch.points))
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        if known is not None:
+            _log.info("sbatch --test-only: %s", try_out(text))
+
+
+def _check_all(sweep: Sweep, prepared: Sequence[Prepared]) -> None:
+    """Find out what the cluster or a run directory would refuse, before the first job is submitted."""
+    planned = sweep.plan([point.wanted for point in prepared])
+    for batch in make_batches(planned, prepared, sweep.home, snapshot.planned(sweep.home)):
+        batch.check_begun()
+        try_out(batch.script.text())
+
+
+def _submit_all(sweep: Sweep, prepared: Sequence[Prepared]) -> list[str]:
+    """Submit what is new or unfinished, say what was submitted, and return the jobs of all points under way."""
+    planned = sweep.plan([point.wanted for point in prepared])
+    _say_what_stays(planned)
+    jobs = [plan.job for plan in planned if plan.state == ACTIVE and plan.job is not None]
+    batches = make_batches(planned, prepared, sweep.home, snapshot.take(sweep.home))
     stop_signals.defer("what is being submitted is recorded first")
-    jobs, rows = [], []
-    for batch in batches:
-        script = batch.script
-        snapshot.take(sweep.home)
-        for plan, point in batch.points:
-            submission.write(plan.directory, replace(point.composition, sweep_dir=plan.directory))
-        for folder in (script.path.parent, script.log.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        script.path.write_text(script.text(), encoding="utf-8")
-        number = cluster.submit(script.path)
-        for task, (plan, point) in enumerate(batch.points):
-            job = f"{number}_{task}" if len(batch.points) > 1 else number
-            sweep.record(plan, job, script.path, script.log_of(job))
-            jobs.append(job)
-            rows.append((job, point.composition.overrides, plan.directory, script.log_of(job)))
-        sweep.save()
-        if stop_signals.received:
-            break
-    if batches:
-        _say(rows)
-    if stop_signals.received:
-        raise SystemExit(ABORT_EXIT_CODE)
-    return jobs
+    rows: list[tuple[str, ...]] = []
+    try:
+        for batch in batches:
+            rows += _submit_batch(sweep, batch)
+            if stop_signals.received:
+                raise SystemExit(ABORT_EXIT_CODE)
+    finally:
+        _say_what_was_submitted(rows)
+    return [*jobs, *(row[0] for row in rows)]
 
 
-def _say(rows: Sequence[tuple[str, Sequence[str], Path, str]]) -> None:
-    """Print the table of what was submitted; overrides that all points share stand above it."""
-    shared = [word for word in rows[0][1] if all(word in row[1] for row in rows)] if len(rows) > 1 else []
+def _submit_batch(sweep: Sweep, batch: Batch) -> list[tuple[str, ...]]:
+    """Submit the points of one script; return job, overrides, run directory and log of each."""
+    script = batch.script
+    for plan, point in batch.points:
+        submission.write(plan.directory, replace(point.composition, sweep_dir=plan.directory))
+    for folder in (script.path.parent, script.log.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    script.path.write_text(script.text(), encoding="utf-8")
+    number = cluster.submit(script.path)
+    rows: list[tuple[str, ...]] = []
+    for task, (plan, _) in enumerate(batch.points):
+        job = f"{number}_{task}" if len(batch.points) > 1 else number
+        sweep.record(plan, job, script.path, script.log_of(job))
+        rows.append((job, " ".join(plan.wanted.overrides), str(plan.directory), script.log_of(job)))
+    sweep.save()
+    return rows
+
+
+def _say_what_stays(planned: Sequence[Planned]) -> None:
+    for plan in planned:
+        if plan.state not in TO_SUBMIT:
+            job = f" (job {plan.job})" if plan.state == ACTIVE else ""
+            _log.info("%s, not submitted: %s%s", plan.state, plan.directory, job)
+    if not any(plan.state in TO_SUBMIT for plan in planned):
+        _log.info("nothing to submit; hydra.launcher.fresh=true begins every run anew")
+
+
+def _say_what_was_submitted(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print the table; overrides that all points share stand above it."""
+    if not rows:
+        return
+    words = [row[1].split(" ") for row in rows]
+    shared = [word for word in words[0] if len(rows) > 1 and all(word in own for own in words)]
     if shared:
         _log.info("all with %s", " ".join(shared))
-    lines = [("job", "overrides", "run directory", "log")]
-    for job, overrides, directory, log in rows:
-        own = " ".join(word for word in overrides if word not in shared)
-        lines.append((job, own or "-", str(directory), log))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    for line in lines:
+    own = [" ".join(word for word in each if word not in shared) for each in words]
+    lines = [(row[0], text, *row[2:]) for row, text in zip(rows, own, strict=True)]
+    headings = ("job", "overrides", "run directory", "log")
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    for line in (headings, *lines):
         _log.info("%s", "  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def _wait(sweep: Sweep, jobs: list[str]) -> None:
+def _wait(sweep: Sweep, jobs: Sequence[str]) -> None:
     from pipeline.launch.slurm import wait
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     code = wait.watch(sweep, jobs)
     if code:
         raise SystemExit(code)
