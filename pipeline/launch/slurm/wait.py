@@ -100,9 +100,8 @@ def _look(watched: Sequence[_Watched], patience: Patience) -> None:
     told, answer = states.survey([each.point for each in waiting])
     for each, state in zip(waiting, told, strict=True):
         each.state, now = state, time.monotonic()
-        if state.is_active or not (
-            answer.has_queue or state.is_certain
-        ):  # a controller that is down tells no end
+        is_answered = answer.has_queue or state.is_certain  # a controller that is down tells no end
+        if state.is_active or not is_answered:
             each.ended_s = None
             continue
         each.ended_s = now if each.ended_s is None else each.ended_s
