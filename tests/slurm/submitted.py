@@ -191,6 +191,10 @@ class Sweep:
         """Return the steps that were saved at requests to stop."""
         return [int(step) for step in re.findall(r"saved up to step (\d+)", self.logs())]
 
+    def check_nothing_lost(self) -> None:
+        """Check that each attempt has begun where the one before had saved; one that never trained counts for none."""
+        assert list(dict.fromkeys(self.sessions())) == [0, *self.saved()]
+
     def logs(self) -> str:
         """Return what all jobs have printed."""
         files = sorted((self.home / "logs").glob("*"))

@@ -32,7 +32,7 @@ def test_it_is_preempted(sweep, reference):
     strikes.preempt(sweep)
     (job,) = sweep.cluster.end_of_jobs()
     assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
-    assert sweep.sessions() == [0, *sweep.saved()]
+    sweep.check_nothing_lost()
     sweep.check_equal(expected)
 
 

@@ -69,6 +69,6 @@ def test_an_ordinary_user(user, sweep, shared, reference):
     strikes.preempt(sweep)
     (job,) = sweep.cluster.end_of_jobs()
     assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
-    assert sweep.sessions() == [0, *sweep.saved()]
+    sweep.check_nothing_lost()
     assert {path.owner() for path in sweep.home.rglob("*")} == {user}
     sweep.check_equal(expected)
