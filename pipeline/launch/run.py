@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.errors import PeerError, TrainingError
 from pipeline.launch.command import module_command
@@ -108,15 +108,22 @@ def _train(
     except StopRequested as request:
         _log.info("%s: saved up to step %d", request, trainer.global_step)
         _log.info("to go on from there: %s", resume_command(run.path))
-        if called is not None:
-            called.meeting.leave_together()
-        sys.exit(RESUME_EXIT_CODE)
+        stop_signals.has_saved = True
     except (RuntimeError, OSError) as error:
         raise _explain(error, checked, trainer.global_step) from error
     finally:
         close_loggers(loggers)
         assembly.draw_run_curves(trainer, run.path)
+    if stop_signals.has_saved:
+        _leave(called)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _leave(called: RollCall | None) -> NoReturn:
+    """End before the end of the horizon, when no rank has anything left to do."""
+    if called is not None:
+        called.meeting.leave_together()
+    sys.exit(RESUME_EXIT_CODE)
 
 
 def _build_watchdog(checked: Preflight, run: RunDirectory, rank: int) -> "Watchdog":

@@ -121,21 +121,20 @@ class Cluster:
 
     def jobs(self) -> list[Job]:
         """Return the jobs since `begin`, in the order of their submission, but for those that preempt others."""
-        names = []
+        names = set()
         for line in self._known("%A|%i|%P"):
             raw, name, partition = line.split("|")
             if int(raw) > self._last_old_job and partition != "high":
-                names.append((int(raw), name))
+                names.add(name)
         if not names:
             return []
-        fields = "--format=JobID,State,ExitCode"
-        wanted = ",".join(dict.fromkeys(name for _, name in names))
+        fields, wanted = "--format=JobID,State,ExitCode", ",".join(names)
         table = self.ask("sacct", "-X", "--noheader", "--parsable2", fields, f"--jobs={wanted}")
         found = {}
         for line in table.splitlines():
             name, state, code = line.split("|")
             found[name] = Job(name, state.split()[0], int(code.split(":")[0]), int(code.split(":")[1]))
-        return [found[name] for _, name in sorted(names) if name in found]
+        return sorted(found.values(), key=lambda job: [int(number) for number in job.name.split("_")])
 
     def running(self) -> list[str]:
         """Return the names of the jobs that run now and preempt nobody."""

@@ -87,4 +87,6 @@ def _is_rank(process: int, run_dir: Path, rank: int) -> bool:
             return False
     except OSError:
         return False
-    return is_alive(process) and f"SLURM_PROCID={rank}" in variables(process)
+    # srun has the same words in its command, and the number of the batch script in its environment
+    is_task = Path(arguments[0].decode(errors="replace")).name != "srun"
+    return is_task and is_alive(process) and f"SLURM_PROCID={rank}" in variables(process)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,7 @@ from tests.integration.runs import ROOT
 from tests.slurm import processes
 from tests.slurm.cluster import Cluster, wait_until
 
-_SLOWED = Path(__file__).parent / "slowed"
-_OBSERVER = Path(chaos_observer.__file__).parent
+_INSERTED = (Path(__file__).parent / "slowed" / "sitecustomize.py", Path(chaos_observer.__file__))
 PAUSE_S = 0.12  # so that steps go on for some seconds
 
 
@@ -31,12 +31,14 @@ class Interpreter:
         pause_s: how much longer each step takes.
         is_deaf: whether requests to stop are ignored.
         is_observed: whether every process says what it does, in the folder `stages`.
+        program: what all this is added to.
     """
 
     folder: Path
     pause_s: float = PAUSE_S
     is_deaf: bool = False
     is_observed: bool = False
+    program: Path = Path(sys.executable)
 
     @property
     def flaw(self) -> Path:
@@ -50,19 +52,26 @@ class Interpreter:
     def write(self) -> Path:
         """Write the program, and return its path."""
         variables = {
-            "PYTHONPATH": f"{_SLOWED}:{_OBSERVER}",
+            "PYTHONPATH": str(self.folder / "inserted"),
             "EULER_TEST_SLOW": str(self.pause_s),
             "EULER_TEST_DEAF": "1" if self.is_deaf else "",
             "EULER_TEST_RAISE": str(self.flaw),
             "EULER_CHAOS_STAGES": str(self.stages) if self.is_observed else "",
         }
         self.stages.mkdir(parents=True, exist_ok=True)
+        (self.folder / "inserted").mkdir(exist_ok=True)
+        for file in _INSERTED:  # a copy, as another user may not see this checkout
+            shutil.copy(file, self.folder / "inserted")
         lines = [
             "#!/bin/sh",
             f'PYTHONPATH={shlex.quote(variables.pop("PYTHONPATH"))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         ]
         lines += [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-        lines += [f"export PYTHONPATH {' '.join(variables)}", f'exec {shlex.quote(sys.executable)} "$@"', ""]
+        lines += [
+            f"export PYTHONPATH {' '.join(variables)}",
+            f'exec {shlex.quote(str(self.program))} "$@"',
+            "",
+        ]
         program = self.folder / "python"
         program.write_text("\n".join(lines), encoding="utf-8")
         program.chmod(0o755)
@@ -107,7 +116,8 @@ class Sweep:
         """Return the command that submits."""
         lines = ",".join(f"'{line}'" for line in ("export OMP_NUM_THREADS=1", *setup))
         return [
-            *(sys.executable, str(self.checkout / "train.py"), "-m", "hydra/launcher=submitit_slurm"),
+            *(str(self.interpreter.program), str(self.checkout / "train.py")),
+            *("-m", "hydra/launcher=submitit_slurm"),
             f"hydra.sweep.dir={self.home}",
             "hydra.launcher.timeout_min=10",
             "hydra.launcher.signal_delay_s=30",
@@ -181,6 +191,10 @@ class Sweep:
         """Return the steps that were saved at requests to stop."""
         return [int(step) for step in re.findall(r"saved up to step (\d+)", self.logs())]
 
+    def check_nothing_lost(self) -> None:
+        """Check that each attempt has begun where the one before had saved; one that never trained counts for none."""
+        assert list(dict.fromkeys(self.sessions())) == [0, *self.saved()]
+
     def logs(self) -> str:
         """Return what all jobs have printed."""
         files = sorted((self.home / "logs").glob("*"))
@@ -202,5 +216,5 @@ class Sweep:
 
 def give(folder: Path, user: str) -> None:
     """Make a folder and all in it a user's own."""
-    subprocess.run(["chown", "-R", f"{user}:", folder], check=True)
+    subprocess.run(["chown", "-hR", f"{user}:", folder], check=True)
     os.chmod(folder, 0o755)

@@ -37,11 +37,17 @@ def run(run_dir: Path) -> None:
     """
     outer.take_place_of_task()
     configure_logging(int(os.environ["RANK"]))
-    with failure.Judged(run_dir):
-        composition = _in_place(submission.read(run_dir), run_dir)
-        if os.environ["RANK"] == "0":
-            _name_checkpoints(run_dir, composition)
-        job.start(composition, _LOCK_PATIENCE_S)
+    try:
+        with failure.Judged(run_dir):
+            composition = _in_place(submission.read(run_dir), run_dir)
+            if os.environ["RANK"] == "0":
+                _name_checkpoints(run_dir, composition)
+            job.start(composition, _LOCK_PATIENCE_S)
+    except SystemExit:
+        # srun kills all tasks when one ends badly: those that have saved leave it to rank 0 to say so
+        if stop_signals.has_saved and os.environ["RANK"] != "0":
+            raise SystemExit(0) from None
+        raise
 
 
 def _in_place(composition: Composition, run_dir: Path) -> Composition:
