@@ -9,11 +9,12 @@
 #   EULER_MAX_RESTARTS  starts after the first, at most
 #   srun_args           array of further arguments of srun
 #
-# In RUN/.job: `failure` (only a genuine error writes it), `history` (time, job, restart, event), `checkpoints` (where
-# they are), `stuck` (newest checkpoint at the last return, returns in a row without a newer one), `successor`.
+# In RUN/.job: `failure` (only a genuine error writes it), `reason` (of ranks that leave to come back), `history` (time,
+# job, restart, event), `checkpoints` (where they are), `stuck` (newest checkpoint at the last return, returns in a row
+# without a newer one), `successor`.
 
 readonly EULER_MOST_VAIN_RETURNS=4
-srun_pid='' signalled='' successor=''
+srun_pid='' signalled='' returned='' successor=''
 
 live() {
   run=$1
@@ -27,12 +28,12 @@ live() {
   restart=$((${EULER_RESTARTS:-0} + ${SLURM_RESTART_COUNT:-0}))
   mkdir -p "$run/.job" || exit 1
   [ -z "${EULER_AFTER:-}" ] || leave_if_predecessor_was_ended
-  rm -f "$run/.job/failure"
+  rm -f "$run/.job/failure" "$run/.job/reason"
   [ "$restart" -gt 0 ] || rm -f "$run/.job/stuck" # submitted again, whatever came before
   note "start $(nodes)"
   if [ "$EULER_COMEBACK" = chain ]; then queue_successor_at_start; fi
   # the tasks get the signals themselves, and save; the shell has to outlive them
-  trap 'signalled=1' TERM
+  trap 'signalled=1; return_if_out_of_time' TERM
   trap 'signalled=1; pass_on USR1' USR1
   trap 'signalled=1; pass_on USR2' USR2
   run_step &
@@ -92,8 +93,9 @@ conclude() {
 
 come_back() {
   local reason vain
+  reason=$(head -n 1 "$run/.job/reason" 2> /dev/null | cut -c 1-200)
   case $1 in
-    75) reason='saved, to go on' ;;
+    75 | 143) reason=${reason:-stopped} ;; # 143: srun ends the ranks that leave after the first
     129 | 1[3-5]? | 16[0-4]) reason="killed by signal $(($1 - 128))" ;;
     *) reason="srun ended with $1" ;;
   esac
@@ -111,7 +113,7 @@ come_back() {
 
 requeue() { # returns only if SLURM does not do it
   local pause answer
-  for pause in 0 1 3 9 20; do
+  for pause in 0 1 2 4 8; do
     sleep "$pause"
     leave_unless_running "$1"
     if answer=$(scontrol requeue "$job" 2>&1); then
@@ -122,6 +124,14 @@ requeue() { # returns only if SLURM does not do it
     fi
     say "scontrol requeue: $answer"
   done
+}
+
+return_if_out_of_time() { # at once: SLURM takes such a job for done, and kills this shell before the tasks have saved
+  [ "$EULER_COMEBACK" = requeue ] && [ -z "$returned" ] || return 0
+  [ "$(squeue -h -j "$job" -o '%T %r' 2> /dev/null)" = 'COMPLETING TimeLimit' ] || return 0
+  [ "$restart" -lt "$EULER_MAX_RESTARTS" ] && [ "$(count_vain_returns)" -lt "$EULER_MOST_VAIN_RETURNS" ] || return 0
+  returned=1
+  if scontrol requeue "$job"; then note 'requeued out of time'; else queue_successor; fi
 }
 
 hand_over() {

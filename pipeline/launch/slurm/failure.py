@@ -56,6 +56,8 @@ class Judged:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or (isinstance(error, SystemExit) and error.code in _ENDS_WELL):
+            if isinstance(error, SystemExit) and error.code == RESUME_EXIT_CODE:
+                self._write("reason", f"stopped by {stop_signals.received or 'max_time or another rank'}")
             return
         # a rank that leaves the words to others gives its reason as the cause
         reason = error.__cause__ or error if isinstance(error, SystemExit) else error
@@ -63,6 +65,7 @@ class Judged:
             said = f"{type(reason).__name__}: {reason}"
             is_known = isinstance(reason, PipelineError)
             _log.warning("not an error of this run: %s", said, exc_info=None if is_known else reason)
+            self._write("reason", said.splitlines()[0])
             raise SystemExit(RESUME_EXIT_CODE) from error
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else _FAILURE
         self._record(code, f"{type(reason).__name__}: {reason}")
@@ -76,14 +79,15 @@ class Judged:
             "code": code,
             "reason": reason[:_LONGEST_REASON],
         }
-        path = job_folder(self._run_dir) / "failure"
+        self._write("failure", json.dumps(record))
+
+    def _write(self, name: str, line: str) -> None:
+        path = job_folder(self._run_dir) / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:  # another rank has failed before, and may have taken this one along
+            with path.open("x", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except FileExistsError:  # another rank has ended before, and may have taken this one along
             return
         except OSError as problem:
-            _log.error("%s: cannot be written (%s); the job will come back", path, problem.strerror)
-            return
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            _log.error("%s: cannot be written (%s)", path, problem.strerror)
