@@ -19,11 +19,13 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, SampleKey
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preflight import Preflight
 from pipeline.training import assembly
+from pipeline.training.callbacks.build import build_record
 from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import Devices
+from pipeline.training.watch.watchdog import Watchdog
 
 WINDOW = "window"
 STEPS_PER_EPOCH = 4096  # more than are ever measured: an epoch's end costs something, too
@@ -131,7 +133,11 @@ def run_rank(run_dir: Path, warm_up_steps: int, overrides: list[str], experiment
         config, checked.losses, run.path, Start(None, None, None, "untrained", ())
     )
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints)
+    watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
+    record = build_record(config, run.path)
+    trainer = assembly.build_trainer(
+        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
+    )
     trainer.callbacks.insert(0, Gate(warm_up_steps))  # type: ignore[attr-defined]
     try:
         trainer.fit(module, datamodule=ResidentBatch(checked))

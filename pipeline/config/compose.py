@@ -5,7 +5,9 @@ The composed tree of a run is written once, as `config.yaml` in its directory; e
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,11 @@ def _settle_determinism(config: Config, given: frozenset[str]) -> bool:
 
 def shipped_trainer() -> dict[str, Any]:
     """Return `conf/trainer/default.yaml` as it is shipped, to tell inherited values from those that a user gave."""
+    return deepcopy(_shipped_trainer())
+
+
+@cache
+def _shipped_trainer() -> dict[str, Any]:  # every point of a sweep asks several times
     tree = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "trainer" / "default.yaml"), resolve=False)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}

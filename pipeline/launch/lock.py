@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 _ORPHANS_S = 15.0  # after its owner's death a lock is held by processes that are being killed
 _UNNAMED_S = 2.0  # between taking a lock and writing a name into it
 _POLL_S = 0.1
-_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system that has no locks."""
 _OWNER = re.compile(r"process (?P<pid>\d+) on (?P<host>\S+) \(start (?P<start>\d+)\)")
 
 
@@ -93,7 +94,7 @@ def _taken(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in WITHOUT_LOCKS:
             raise
         _log.warning(
             "%s: this file system has no locks (%s); start no second process here", file.name, error.strerror
@@ -107,7 +108,7 @@ def _release(file: IO[str]) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_UN)
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in WITHOUT_LOCKS:
             raise
 
 

@@ -116,6 +116,7 @@ def test_the_learning_rate_is_the_same_everywhere_and_across_a_resume(train, acc
         f"trainer.global_batch_size={8 * accumulate}",
         "data.train_dataset.segments_per_epoch=96",
         "trainer.scheduler.config.inv_gamma=10",
+        "trainer.trainer.max_epochs=-1",
     )
     rates = {}
     for name, strategy in STRATEGIES.items():

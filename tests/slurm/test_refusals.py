@@ -3,7 +3,6 @@
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -41,7 +40,7 @@ BY_THE_CLUSTER = {
 
 @pytest.fixture(scope="module")
 def refused(running_cluster, workplace):
-    """Submits a command line and returns what was said; two at a time, in the background."""
+    """Submits a command line and returns what was said."""
     folder = workplace / "refusals"
     folder.mkdir()
     environment = running_cluster.environment | {
@@ -57,8 +56,7 @@ def refused(running_cluster, workplace):
 
     known = ("squeue", "--noheader", "--states=all", "--array", "--format=%A")
     before = running_cluster.ask(*known)
-    with ThreadPoolExecutor(2) as pool:
-        yield lambda line: pool.submit(submit, line).result()
+    yield submit
     assert running_cluster.ask(*known) == before
     assert list(folder.iterdir()) == []
 

@@ -56,8 +56,12 @@ def _row(state: State, overrides: str) -> list[str]:
             _best(progress),
         ]
     restarts = str(state.facts.restarts) if state.facts.history else ""
-    shown = overrides if len(overrides) <= _MOST_CHARACTERS else f"{overrides[: _MOST_CHARACTERS - 3]}..."
-    return [name, shown, state.word, *figures, restarts, state.job or "", _reason(state)]
+    return [name, shortened(overrides), state.word, *figures, restarts, state.job or "", _reason(state)]
+
+
+def shortened(overrides: str) -> str:
+    """Return overrides, cut where they would fill the table."""
+    return overrides if len(overrides) <= _MOST_CHARACTERS else f"{overrides[: _MOST_CHARACTERS - 3]}..."
 
 
 def _of(done: int, whole: int | None) -> str:

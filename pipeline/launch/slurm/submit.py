@@ -131,11 +131,20 @@ def _choose_home(prepared: Sequence[Prepared], origin: Origin) -> Path:
 
 def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | None) -> None:
     """Refuse folders that the nodes would not see; without a cluster to ask, say so."""
-    folders = {"hydra.sweep.dir": home}
-    for point in prepared:
-        chosen = {"run.dir": point.wanted.directory, "ckpt_dir": point.config.trainer.trainer.ckpt_dir}
-        folders |= {key: Path(folder) for key, folder in chosen.items() if folder is not None}
-    said = [text for key, folder in folders.items() if (text := checks.check_shared(key, folder))]
+    chosen = [
+        (key, folder)
+        for point in prepared
+        for key, folder in (
+            ("run.dir", point.wanted.directory),
+            ("trainer.trainer.ckpt_dir", point.config.trainer.trainer.ckpt_dir),
+        )
+    ]
+    folders = dict.fromkeys((key, Path(folder)) for key, folder in chosen if folder is not None)
+    said = [
+        text
+        for key, folder in (*folders, ("hydra.sweep.dir", home))
+        if (text := checks.check_shared(key, folder)) is not None
+    ]
     if said and known is None:
         _log.warning("warning: %s", said[0])
     elif said and not cluster.is_this_host():

@@ -8,11 +8,9 @@
 `Sweep.open(home)` only reads, and leaves nothing behind.
 """
 
-import fcntl
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,16 +22,13 @@ from typing import Any
 from pipeline.config.atomic import write_text
 from pipeline.errors import LaunchError
 from pipeline.launch.identity import horizon_of, identity_of
-from pipeline.launch.slurm import states
+from pipeline.launch.slurm import states, turn
 from pipeline.launch.slurm.point import Point, Submitted
 
 __all__ = ["RECORD", "Planned", "Sweep", "Wanted", "find_home", "home_of", "horizon_of", "identity_of"]
 
 RECORD = "sweep.json"
-_LOCK = ".sweep.lock"
 _log = logging.getLogger(__name__)
-_PATIENCE_S = 120.0  # submitting a large sweep takes a while
-_POLL_S = 0.2
 _VERSION = 1
 
 NEW, UNFINISHED, IS_FINISHED, ACTIVE = "new", "unfinished", "finished", "active"
@@ -121,15 +116,7 @@ class Sweep:
             LaunchError: another launch holds it for long, the record is damaged, or the folder cannot be made.
         """
         home = Path(os.path.abspath(home))
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            stream = (home / _LOCK).open("a", encoding="utf-8")
-        except OSError as error:
-            raise LaunchError(
-                f"{home}: cannot be written ({error.strerror}); choose a folder of yours"
-            ) from None
-        with stream:
-            _acquire(stream.fileno(), home)
+        with turn.held(home):
             sweep = cls.open(home)
             sweep._is_held = True
             yield sweep
@@ -141,7 +128,8 @@ class Sweep:
         A point is known again by its identity, not by its number; equal points become one.
 
         Raises:
-            LaunchError: a chosen directory holds another run of this sweep.
+            LaunchError: a chosen directory holds another run of this sweep, or the queue does not answer and a point
+                might be submitted twice.
         """
         wanted, doubles = _merge(wanted)
         found = self._match(wanted)
@@ -149,6 +137,11 @@ class Sweep:
         told, answer = states.survey([_extended(point, wanted[index]) for index, point in known.items()])
         for note in () if self._is_held else (*doubles, *answer.notes):  # the trial before the launch says it
             _log.info("note: %s", note)
+        lost = next((state for state in told if state.word == states.LOST), None)
+        if self._is_held and lost is not None and not answer.has_queue:
+            raise LaunchError(
+                f"{' '.join(answer.notes)}: job {lost.job} may still be active; try again later"
+            )
         by_index = dict(zip(known, told, strict=True))
         taken = {point.number for point in self.points}
         planned = []
@@ -272,25 +265,3 @@ def _planned_again(state: states.State, want: Wanted) -> Planned:
     elif state.word == states.FINISHED:
         word = IS_FINISHED
     return Planned(state.point.number, state.point.directory, word, want, state.job)
-
-
-def _acquire(descriptor: int, home: Path) -> None:
-    deadline, said = time.monotonic() + _PATIENCE_S, False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not said:
-                _log.info("%s: another launch submits into this folder; waiting for it", home)
-            said = True
-        except OSError as error:
-            _log.warning(
-                "%s: this file system has no locks (%s); launch once at a time", home, error.strerror
-            )
-            return
-        if time.monotonic() > deadline:
-            raise LaunchError(
-                f"{home}: another launch has held this folder for {_PATIENCE_S:g} s; try again later"
-            )
-        time.sleep(_POLL_S)

@@ -91,12 +91,16 @@ def _show(arguments: argparse.Namespace) -> int:
         headings, rows = make_table(told, metric)
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([headings, *rows])
-        write_text(sweep.home / _TABLE, stream.getvalue())
+        try:
+            write_text(sweep.home / _TABLE, stream.getvalue())
+            written = f"written to {sweep.home / _TABLE}"
+        except OSError as error:  # somebody else's sweep
+            written = f"{sweep.home / _TABLE}: not written ({error.strerror})"
         shown = [row[:-1] for row in rows]
         numbers = [heading for heading in headings if heading.startswith(("best", "at", "last"))]
         for line in text_table(headings[:-1], shown, numbers):
             say(line)
-        say(f"written to {sweep.home / _TABLE}")
+        say(written)
     return 0
 
 

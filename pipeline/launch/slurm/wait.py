@@ -17,7 +17,7 @@ from pipeline.launch.slurm import states
 from pipeline.launch.slurm.cli import text_table
 from pipeline.launch.slurm.point import Point
 from pipeline.launch.slurm.states import State
-from pipeline.launch.slurm.status import HEADINGS, NUMBERS, rows, summary
+from pipeline.launch.slurm.status import HEADINGS, NUMBERS, rows, shortened, summary
 from pipeline.launch.slurm.sweep import Sweep
 from pipeline.launch.slurm.targets import own_overrides
 
@@ -70,6 +70,8 @@ def watch(sweep: Sweep, jobs: Sequence[str], patience: Patience | None = None) -
     patience = patience or Patience()
     points = [point for point in sweep.points if set(point.jobs) & set(jobs)]
     watched = [_Watched(*each) for each in zip(points, own_overrides(points), strict=True)]
+    if not watched:
+        return 0
     try:
         with _interruptible(), _shown() as show:
             pause_s = patience.first_s
@@ -95,10 +97,11 @@ def watch(sweep: Sweep, jobs: Sequence[str], patience: Patience | None = None) -
 def _look(watched: Sequence[_Watched], patience: Patience) -> None:
     """Ask once for all runs that have not ended."""
     waiting = [each for each in watched if each.order is None]
-    told, _ = states.survey([each.point for each in waiting])
+    told, answer = states.survey([each.point for each in waiting])
     for each, state in zip(waiting, told, strict=True):
         each.state, now = state, time.monotonic()
-        if state.is_active:
+        is_answered = answer.has_queue or state.is_certain  # a controller that is down tells no end
+        if state.is_active or not is_answered:
             each.ended_s = None
             continue
         each.ended_s = now if each.ended_s is None else each.ended_s
@@ -142,7 +145,9 @@ class _Lines:
                 continue
             each.said = (state.word, state.reason)
             reason = f" ({state.reason})" if state.reason else ""
-            _log.info("%s  job %s  %s: %s%s", each.point.number, state.job, each.name, state.word, reason)
+            _log.info(
+                "%s  job %s  %s: %s%s", each.point.number, state.job, shortened(each.name), state.word, reason
+            )
 
 
 class _Table:

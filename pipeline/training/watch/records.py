@@ -19,8 +19,7 @@ _RECORDED_COLLECTIVES = "2000"
 
 def arm_flight_recorder() -> None:
     """Have NCCL remember its newest collectives; call it before the ranks are connected. A user's own value stays."""
-    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):  # of torch 2.9 on, and before
-        os.environ.setdefault(name, _RECORDED_COLLECTIVES)
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _RECORDED_COLLECTIVES)
 
 
 @dataclass(frozen=True)

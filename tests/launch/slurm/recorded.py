@@ -42,23 +42,24 @@ class Answers:
     def jobs_in_turn(self, *lines: str) -> None:
         """Have the queue tell one line after the other, a line a question, the last one for ever; `` is an empty queue.
 
-        The accounting knows nothing until the last one.
+        At `down` the controller does not answer. The accounting knows nothing until the last one.
         """
         self.set("squeue", "")
         folder = self.folder / "turns"
         folder.mkdir()
         for number, line in enumerate(lines):
-            name, state, word = (*line.split(), "None")[:3] if line else ("", "", "")
-            (folder / f"{number}.squeue").write_text(
-                f"{name}|{state}|{word}\n" if line else "", encoding="utf-8"
-            )
+            is_told = line not in ("", "down")
+            name, state, word = (*line.split(), "None")[:3] if is_told else ("", "", "")
+            text = f"{name}|{state}|{word}\n" if is_told else line
+            (folder / f"{number}.squeue").write_text(text, encoding="utf-8")
             last = f"{name}|{state}|{word if ':' in word else '0:0'}\n" if number == len(lines) - 1 else ""
             (folder / f"{number}.sacct").write_text(last, encoding="utf-8")
         for command in ("squeue", "sacct"):
             (self.folder / command).write_text(
                 f"#!/bin/sh\nturn=$(cat {folder}/{command} 2> {folder}/none || echo 0)\n"
                 f"cat {folder}/$turn.{command}\n"
-                f"[ $turn -ge {len(lines) - 1} ] || echo $((turn + 1)) > {folder}/{command}\n",
+                f"[ $turn -ge {len(lines) - 1} ] || echo $((turn + 1)) > {folder}/{command}\n"
+                f'[ "$(cat {folder}/$turn.{command})" != down ]\n',
                 encoding="utf-8",
             )
             (self.folder / command).chmod(0o755)

@@ -93,6 +93,22 @@ def test_without_a_cluster_run_directories_decide(tmp_path, no_slurm):
     assert plan(home, want(1), want(2)) == [(0, "finished"), (1, "unfinished")]
 
 
+def test_a_queue_that_does_not_answer_may_hold_the_job(tmp_path, slurm):
+    """A preview tells what it knows; a launch would submit the run twice."""
+    home = tmp_path / "sweep"
+    submit(home, want(1), want(2))
+    finished(home / "0")
+    for command in ("squeue", "sacct"):
+        slurm.set(command, "", code=1, errors="Unable to contact slurm controller")
+    assert plan(home, want(1), want(2)) == [(0, "finished"), (1, "unfinished")]
+    with Sweep.held(home) as sweep:
+        assert sweep.plan([want(1)])[0].state == "finished"
+        with pytest.raises(
+            LaunchError, match="Unable to contact .*: job 12_1 may still be active; try again later"
+        ):
+            sweep.plan([want(1), want(2)])
+
+
 def test_a_folder_that_is_in_the_way_gets_no_run(tmp_path, no_slurm):
     home = tmp_path / "sweep"
     (home / "0").mkdir(parents=True)

@@ -88,3 +88,13 @@ def test_ctrl_c_leaves_the_jobs(home, slurm, caplog):
     )
     assert not any(line.startswith("scancel") for line in slurm.asked)
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_a_controller_that_is_down_tells_no_end(home, slurm):
+    history(home / "0", "12_0 0 start node1")
+    slurm.jobs_in_turn("12_0 RUNNING", "down", "down", "12_0 RUNNING", "12_0 CANCELLED 0:15")
+    assert wait(home, QUICK, "12_0") == 143
+
+
+def test_nothing_to_wait_for(home, slurm):
+    assert wait(home, DOUBTFUL, "99") == 0 and slurm.asked == []
