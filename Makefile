@@ -6,12 +6,17 @@ JOBS ?= 2
 N ?= 100
 WHAT ?= kills
 SEED ?= 1
+DAILY := $(VENV)/python -m pipeline.launch.slurm
+TARGETS = $(if $(RUN),--run "$(RUN)") $(if $(SWEEP),--sweep "$(SWEEP)")
+PORT ?= 16800
+CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-long chaos check lint types
+.PHONY: help env train test test-long chaos check lint types test-slurm test-slurm-all slurm-up slurm-down
+.PHONY: submit status logs resume cancel sweep-table doctor
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: ## build .venv from the pinned requirements (nothing to do when it is up to date)
 	@PYTHON=$(PYTHON) containers/make_env.sh
@@ -23,10 +28,43 @@ test: env ## run all tests
 	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: env ## run the tests that take minutes each
-	$(VENV)/python -m pytest -n $(JOBS) --dist load -m long $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load -m "long and not slurm" $(ARGS)
 
 chaos: env ## kill N=100 runs and compare how they end; WHAT=strategies N=30, WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
 	$(VENV)/python -m tests.integration.chaos --$(WHAT) $(N) --seed $(SEED) $(ARGS)
+
+submit: env ## submit jobs to SLURM: ARGS="trainer.seed=1,2 hydra.launcher.timeout_min=60"
+	$(VENV)/python train.py -m hydra/launcher=submitit_slurm $(ARGS)
+
+status: env ## how runs stand: SWEEP=DIR, RUN=DIR, or all sweeps
+	@$(DAILY).status $(TARGETS)
+
+logs: env ## what the job of RUN=DIR wrote; FOLLOW=1 goes on with it
+	@$(DAILY).show_logs $(TARGETS) --lines $(N) $(if $(FOLLOW),--follow)
+
+resume: env ## submit the job of RUN=DIR again, which has failed or was cancelled
+	@$(DAILY).resume_run $(TARGETS)
+
+cancel: env ## end the jobs of RUN=DIR or SWEEP=DIR
+	@$(DAILY).cancel $(TARGETS)
+
+sweep-table: env ## the runs of SWEEP=DIR, best first, as a table and a CSV file; METRIC=val/mel
+	@$(DAILY).sweep_table $(TARGETS) $(if $(METRIC),--metric "$(METRIC)")
+
+doctor: env ## what training and submitting need here, what is missing, and what to do
+	@$(DAILY).doctor
+
+test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load -m "slurm and not long" tests/slurm $(ARGS)
+
+test-slurm-all: env ## run all that a cluster may do to a job
+	$(VENV)/python -m pytest -n $(JOBS) --dist load -m slurm tests/slurm $(ARGS)
+
+slurm-up: ## start a throw-away SLURM of two nodes on this machine (as root); CLUSTER=folder PORT=first of its ports
+	@slurm/cluster/up.sh $(CLUSTER) $(PORT)
+
+slurm-down: ## stop it
+	@slurm/cluster/down.sh $(CLUSTER)
 
 lint: env
 	$(VENV)/ruff check .

@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.full_size import checked_config
 from pipeline.launch.directory import RunDirectory
 from pipeline.training import assembly
+from pipeline.training.callbacks.build import build_record
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.start import Start
@@ -118,7 +119,10 @@ def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple
     )
     devices = Devices(checked.resources.use_gpu, 1, checked.resources.effective_batch)
     watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
+    record = build_record(config, run.path)
+    trainer = assembly.build_trainer(
+        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
+    )
     windows = Windows(checkpoints, seconds, pairs, warm_up_steps=300 if devices.use_gpu else 2)
     trainer.callbacks.insert(0, windows)  # type: ignore[attr-defined]
     trainer.fit(module, datamodule=data)

@@ -19,6 +19,7 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, SampleKey
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preflight import Preflight
 from pipeline.training import assembly
+from pipeline.training.callbacks.build import build_record
 from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.start import Start
@@ -133,7 +134,10 @@ def run_rank(run_dir: Path, warm_up_steps: int, overrides: list[str], experiment
     )
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
     watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
+    record = build_record(config, run.path)
+    trainer = assembly.build_trainer(
+        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
+    )
     trainer.callbacks.insert(0, Gate(warm_up_steps))  # type: ignore[attr-defined]
     try:
         trainer.fit(module, datamodule=ResidentBatch(checked))

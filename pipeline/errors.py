@@ -25,5 +25,9 @@ class LaunchError(PipelineError):
     """A run cannot be started, or one of its processes died."""
 
 
+class PeerError(LaunchError):
+    """Another process of the run is gone, or the way to it: this one has done nothing wrong, and may start again."""
+
+
 class TrainingError(PipelineError):
     """Training cannot go on: the loss diverged or the device is out of memory."""

@@ -5,7 +5,9 @@ The composed tree of a run is written once, as `config.yaml` in its directory; e
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from yaml import YAMLError
 
 from pipeline.config import deepspeed_json
 from pipeline.config.atomic import write_text
+from pipeline.config.launcher_schema import SLURM_LAUNCHER
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
 from pipeline.config.trainer_schema import TrainerSettings
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
-_PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+_PLAIN_OVERRIDE = re.compile(r"^[A-Za-z_][\w.-]*=")
 _DEEPSPEED = "trainer.deepspeed"
 _ONE_VALUE = ("trainer.trainer.max_time", "trainer.trainer.val_check_interval")  # {hours: 1} is one duration
 _NO_BLOCK = re.compile(r"node `([\w.]+)` is not a container")  # said by OmegaConf
@@ -56,14 +59,17 @@ class Composition:
 def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[str]:
     """Let plain overrides reach our own checks: `a.b=1` becomes `++a.b=1`; group choices and flags stay as they are.
 
-    Hydra refuses a key that the YAML files do not spell out and asks for `+`; here every valid key works as written
-    and a misspelt one is answered with the valid choices. A value that Hydra's grammar cannot read, like a path
-    with `~`, parentheses or accents, is taken as the text that it is.
+    Those of our own launcher are opened, too. Hydra refuses a key that the YAML files do not spell out and asks for
+    `+`; here every valid key works as written and a misspelt one is answered with the valid choices. A value that
+    Hydra's grammar cannot read, like a path with `~`, parentheses or accents, is taken as the text that it is.
 
     Raises:
         ConfigError: a group is given something that names no file, or a value is given to no key.
     """
+    arguments = list(arguments)
     groups = {path.name for path in conf_dir.iterdir() if path.is_dir()}
+    chosen = [argument for argument in arguments if argument.startswith("hydra/launcher=")]
+    own_launcher = chosen[-1:] == [f"hydra/launcher={SLURM_LAUNCHER}"]
     opened = []
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -74,9 +80,24 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
         if key in groups and "=" in argument and _NO_FILE_NAME.fullmatch(value):
             choices = suggest(value, (path.stem for path in (conf_dir / key).glob("*.yaml")))
             raise ConfigError(f"{argument}: names no file of conf/{key}; {choices}")
-        is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not key.startswith("hydra.")
+        is_hydras = key.startswith("hydra.") and not (own_launcher and key.startswith("hydra.launcher."))
+        is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not is_hydras
         opened.append(_readable(f"++{key}", value) if is_value else argument)
+        if own_launcher and key.startswith("hydra.launcher"):
+            _refuse_as_launcher(opened[-1])
     return opened
+
+
+def _refuse_as_launcher(override: str) -> None:
+    """Refuse what Hydra answers with a traceback, or without a remedy."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if parsed.key_or_group == "hydra.launcher" and not isinstance(parsed.value(), dict):
+        raise ConfigError(f"{override}: a block of keys; did you mean hydra/launcher={SLURM_LAUNCHER}?")
+    if parsed.is_sweep_override():
+        raise ConfigError(
+            f"{override.lstrip('+')}: all points of a sweep share the launcher's settings; launch once for each "
+            "value (a text with commas is written in quotes: 'KEY=\"a,b\"')"
+        )
 
 
 def _readable(key: str, value: str) -> str:
@@ -196,6 +217,11 @@ def _settle_determinism(config: Config, given: frozenset[str]) -> bool:
 
 def shipped_trainer() -> dict[str, Any]:
     """Return `conf/trainer/default.yaml` as it is shipped, to tell inherited values from those that a user gave."""
+    return deepcopy(_shipped_trainer())
+
+
+@cache
+def _shipped_trainer() -> dict[str, Any]:  # every point of a sweep asks several times
     tree = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "trainer" / "default.yaml"), resolve=False)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
@@ -250,6 +276,8 @@ def read(path: Path) -> Config:
 
 def _complete(tree: dict[Any, Any]) -> None:
     """Give a run that an earlier version began the shipped values of keys that there were not yet."""
+    if "site" not in tree:
+        tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
     trainer, shipped = tree.get("trainer"), shipped_trainer()
     if isinstance(trainer, dict):
         for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():

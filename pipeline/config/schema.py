@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from pipeline.config.section import NameText, PathText, Section, translate
+from pipeline.config.site_schema import SiteSettings
 from pipeline.config.trainer_schema import OWNED_ELSEWHERE, TrainerSettings
 
 RESUME_WORDS = ("never", "auto")
@@ -124,6 +125,7 @@ class Config(Section):
     data: DataSettings
     model: ModelSettings
     trainer: TrainerSettings
+    site: SiteSettings
     run: RunSettings
 
 

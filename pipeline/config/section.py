@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Any, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.config.registry import suggest
 from pipeline.errors import ConfigError
@@ -16,9 +16,25 @@ def _require_name(value: str) -> str:
     return value
 
 
+def _require_word(value: str) -> str:
+    if not value.isprintable() or " " in value:
+        raise ValueError("one word, without spaces")
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("["):  # Hydra could not read it as a list
+        raise ValueError(
+            'entries with spaces, = or other signs are quoted, and the whole, too: \'["a b","c=d"]\''
+        )
+    return [value] if isinstance(value, str) else value
+
+
 # An empty path would silently mean the working directory, most often because a shell variable was not set.
 PathText = Annotated[str, Field(min_length=1)]
 NameText = Annotated[str, Field(min_length=1), AfterValidator(_require_name)]
+Lines = Annotated[list[str], BeforeValidator(_as_list)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(_require_word)]
 
 _BLOCK_EXPECTED = ("model_type", "dict_type")
 

@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import shutil
-import socket
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pipeline.config.schema import Config
 from pipeline.launch.directory import RunDirectory, runs_root
+from pipeline.training.ranks.host import host_name
 
 ROOT = Path(__file__).resolve().parents[2]
 _CODE = ("train.py", "pipeline/**/*.py", "hydra_plugins/**/*.py")
@@ -92,7 +92,7 @@ def fill_in(rank: int, world_size: int, config: Config, device: Device, problem:
     disk = _existing(RunDirectory.of(config).checkpoints if config.run.dir else runs_root(config.run.name))
     return Card(
         rank=rank,
-        host=socket.gethostname(),
+        host=host_name(),
         problem=problem,
         world_size=world_size,
         code=code_digest(ROOT),

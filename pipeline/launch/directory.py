@@ -57,13 +57,16 @@ class RunDirectory:
         """Log of one rank."""
         return self.path / "logs" / f"rank-{rank}.log"
 
-    def locked(self) -> AbstractContextManager[int]:
+    def locked(self, patience_s: float = 0.0) -> AbstractContextManager[int]:
         """Hold the run's exclusive lock; gives its descriptor, for the other processes of this run.
+
+        Args:
+            patience_s: how long to wait for a living process that has it.
 
         Raises:
             LaunchError: another process trains in this directory.
         """
-        return lock.hold(self.path)
+        return lock.hold(self.path, patience_s)
 
 
 def runs_root(name: str) -> Path:

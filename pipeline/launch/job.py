@@ -50,8 +50,12 @@ def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
             )
 
 
-def start(composition: Composition) -> None:
+def start(composition: Composition, lock_patience_s: float = 0.0) -> None:
     """Check the configuration, make or find the run directory, and train.
+
+    Args:
+        composition: what Hydra composed.
+        lock_patience_s: how long to wait for a living process that trains in the run's directory.
 
     Raises:
         PipelineError: anything that the user can mend.
@@ -60,11 +64,11 @@ def start(composition: Composition) -> None:
     stop_signals.begin_start_up()
     place = find_place()
     if place is not None and place.world_size > 1:
-        train_as_rank(place, composition)
+        train_as_rank(place, composition, lock_patience_s)
         return
     configure_logging()
     decided = opening.decide(compose.settle(composition), composition)
-    with opening.opened(decided, composition) as (checked, lock):
+    with opening.opened(decided, composition, lock_patience_s) as (checked, lock):
         if checked.resources.world_size > 1:
             run_ranks(RunDirectory.of(checked.config).path, checked.resources, lock)
         else:

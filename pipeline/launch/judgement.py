@@ -23,8 +23,9 @@ def judge_cards(cards: Mapping[int, Card], world_size: int, waited_s: float) -> 
     """
     able = {rank: card for rank, card in cards.items() if card.problem is None}
     problems = [(rank, f"{card.name}: {card.problem}") for rank, card in cards.items() if card.problem]
+    missing = list(_missing(cards, world_size, waited_s))
     problems += [
-        *_missing(cards, world_size, waited_s),
+        *missing,
         *_other_world(able),
         *_other_code(able),
         *_other_packages(able),
@@ -34,7 +35,7 @@ def judge_cards(cards: Mapping[int, Card], world_size: int, waited_s: float) -> 
     hosts = len({card.host for card in cards.values()})
     ranks_on_hosts = f"{len(cards)} ranks on {hosts} host{'s' if hosts > 1 else ''}"
     line = f"roll call: {ranks_on_hosts}, {{contact}}, same code and configuration"
-    return Verdict(problems, [*_scarce(able), *_mixed(able)], line)
+    return Verdict(problems, [*_scarce(able), *_mixed(able)], line, is_loss=problems == missing != [])
 
 
 def _missing(cards: Mapping[int, Card], world_size: int, waited_s: float) -> Iterator[tuple[int, str]]:

@@ -19,16 +19,18 @@ _log = logging.getLogger(__name__)
 _ORPHANS_S = 15.0  # after its owner's death a lock is held by processes that are being killed
 _UNNAMED_S = 2.0  # between taking a lock and writing a name into it
 _POLL_S = 0.1
-_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system that has no locks."""
 _OWNER = re.compile(r"process (?P<pid>\d+) on (?P<host>\S+) \(start (?P<start>\d+)\)")
 
 
 @contextmanager
-def hold(run_dir: Path) -> Iterator[int]:
+def hold(run_dir: Path, patience_s: float = 0.0) -> Iterator[int]:
     """Hold a run's exclusive lock; the operating system releases it when the last process that has it is gone.
 
     Args:
         run_dir: existing directory.
+        patience_s: how long to wait for a living process that has it: the attempt of a job that is ending elsewhere.
 
     Yields:
         The descriptor, for the processes of this run.
@@ -37,7 +39,7 @@ def hold(run_dir: Path) -> Iterator[int]:
         LaunchError: another process trains in this directory, or it cannot be written.
     """
     with _opened(run_dir) as file:
-        _acquire(file, run_dir)
+        _acquire(file, run_dir, patience_s)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} (start {_start_of(os.getpid()) or 0})\n")
         file.flush()
@@ -66,20 +68,22 @@ def _opened(run_dir: Path) -> IO[str]:
         ) from None
 
 
-def _acquire(file: IO[str], run_dir: Path) -> None:
+def _acquire(file: IO[str], run_dir: Path, least_s: float) -> None:
     began, said = time.monotonic(), False
     while not _taken(file):
         owner = _read_owner(file)
         died = _has_died(owner)
-        patience_s = _ORPHANS_S if died else 0.0 if owner else _UNNAMED_S
+        patience_s = max(least_s, _ORPHANS_S if died else 0.0 if owner else _UNNAMED_S)
         if time.monotonic() - began >= patience_s:
             raise LaunchError(
                 f"run.dir={run_dir}: another process trains in this directory ({owner or 'unknown'}); "
                 "wait for it, stop it, or leave run.dir out for a fresh directory"
             )
-        if died and not said:
+        if not said and (died or least_s):
             said = True
-            _log.info("%s: %s has ended; waiting for the last of its processes", run_dir, owner)
+            who = f"{owner} has ended" if died else f"{owner or 'another process'} trains here"
+            whom = "the last of its processes" if died else "its end"
+            _log.info("%s: %s; waiting for %s for at most %.0f s", run_dir, who, whom, patience_s)
         time.sleep(_POLL_S)
 
 
@@ -90,7 +94,7 @@ def _taken(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in WITHOUT_LOCKS:
             raise
         _log.warning(
             "%s: this file system has no locks (%s); start no second process here", file.name, error.strerror
@@ -104,7 +108,7 @@ def _release(file: IO[str]) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_UN)
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in WITHOUT_LOCKS:
             raise
 
 

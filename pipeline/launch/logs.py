@@ -19,21 +19,30 @@ _KNOWN_WARNINGS = (
 
 
 class _Console(logging.Handler):
-    """Writes to whatever sys.stdout (errors: sys.stderr) is at the moment: above a progress bar, not in it."""
+    """Writes to whatever sys.stdout (errors: sys.stderr) is at the moment: above a progress bar, not in it.
+
+    Args:
+        on_stderr: write all to sys.stderr.
+    """
+
+    def __init__(self, on_stderr: bool = False) -> None:
+        super().__init__()
+        self._on_stderr = on_stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        stream = sys.stderr if self._on_stderr or record.levelno >= logging.ERROR else sys.stdout
         stream.write(self.format(record) + "\n")
         stream.flush()
 
 
-def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
+def configure_logging(rank: int = 0, log_file: Path | None = None, *, on_stderr: bool = False) -> None:
     """Send this package's messages to standard output and to the run's log.
 
     Args:
         rank: global rank; all but the first say warnings only, marked with their rank.
         log_file: file to append to, with times.
+        on_stderr: leave standard output to what a command was asked for.
     """
     # Lightning's advertisements and its echo of settings that our banner shows
     lightning = logging.getLogger("pytorch_lightning")
@@ -46,7 +55,7 @@ def configure_logging(rank: int = 0, log_file: Path | None = None) -> None:
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(logging.INFO)
-    console = _Console()
+    console = _Console(on_stderr)
     console.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"[rank {rank}] %(message)s"))
     console.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.addHandler(console)

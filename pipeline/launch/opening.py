@@ -45,12 +45,15 @@ def decide(wanted: Config, composition: Composition) -> Decided:
 
 
 @contextmanager
-def opened(decided: Decided, composition: Composition) -> Iterator[tuple[Preflight, int]]:
+def opened(
+    decided: Decided, composition: Composition, lock_patience_s: float = 0.0
+) -> Iterator[tuple[Preflight, int]]:
     """Hold a run open: its directory made or found, locked, and its records written.
 
     Args:
         decided: from `decide`.
         composition: what Hydra composed.
+        lock_patience_s: how long to wait for a living process that trains in the directory.
 
     Yields:
         The configuration with the run's directory in it, and the descriptor of the lock.
@@ -64,7 +67,7 @@ def opened(decided: Decided, composition: Composition) -> Iterator[tuple[Preflig
         _check_weights(checked.config)
         checked = replace(checked, config=directory.claim(checked.config, composition.sweep_dir))
     run = RunDirectory.of(checked.config)
-    with run.locked() as lock:
+    with run.locked(lock_patience_s) as lock:
         if changes is None:
             directory.write_records(checked.config, composition)
         stop_signals.name_run(run.path)

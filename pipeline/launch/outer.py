@@ -13,6 +13,14 @@ SEVERAL_NODES = (
 )
 
 
+_OF_SLURM = {
+    "RANK": "SLURM_PROCID",
+    "WORLD_SIZE": "SLURM_NTASKS",
+    "LOCAL_RANK": "SLURM_LOCALID",
+    "NODE_RANK": "SLURM_NODEID",
+}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where this process stands among the ranks of a run.
@@ -68,6 +76,18 @@ def find_place() -> Place | None:
         served=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         attempt=_number("TORCHELASTIC_RESTART_COUNT") if os.environ.get("TORCHELASTIC_RESTART_COUNT") else 0,
     )
+
+
+def take_place_of_task() -> None:
+    """Say in the variables of all launchers where this task of srun stands; MASTER_ADDR and MASTER_PORT are the job's.
+
+    Raises:
+        LaunchError: srun has not started this process.
+    """
+    missing = [name for name in _OF_SLURM.values() if not os.environ.get(name)]
+    if missing:
+        raise LaunchError(f"{', '.join(missing)}: not set; srun sets them, see slurm/job.sh, which calls it")
+    os.environ.update({name: os.environ[source] for name, source in _OF_SLURM.items()})
 
 
 def ranks_here(num_nodes: int) -> int | None:

@@ -31,9 +31,11 @@ class StopSignals:
     Attributes:
         received: name of the first signal, None before one came.
         began_s: `time.monotonic()` at the start of the job, from which `max_time` counts.
+        has_saved: whether training has stopped before its end, and all that was trained is saved.
     """
 
     def __init__(self) -> None:
+        self.has_saved = False
         self.began_s = 0.0
         self.received: str | None = None
         self._interrupts = 0
@@ -74,6 +76,7 @@ class StopSignals:
             SystemExit: a signal came while the job before was ending.
         """
         self._deferred = self._before_abort = self._run_dir = None
+        self.has_saved = False
         if self.received is not None:
             raise SystemExit(RESUME_EXIT_CODE)
         began_with_process = self._owner == os.getpid() and not self._had_job

@@ -46,12 +46,16 @@ class Preflight:
     notes: tuple[str, ...]
 
 
-def check(config: Config, given: frozenset[str]) -> Preflight:
+def check(
+    config: Config, given: frozenset[str], planned: Resources | None = None, *, has_torch: bool = True
+) -> Preflight:
     """Check a configuration whole.
 
     Args:
         config: settled tree.
         given: dotted keys that the user wrote on the command line.
+        planned: what a job on other machines will have; None: this machine decides.
+        has_torch: False leaves out what torch alone knows, optimiser and scheduler, and imports no torch.
 
     Raises:
         ConfigError: with the full path of the key and the valid choices.
@@ -70,10 +74,12 @@ def check(config: Config, given: frozenset[str]) -> Preflight:
     strategy_checks.check(config)
     stepping = _plan_stepping(config)
     inherited = _check_inverse_lr(config, given)
-    planned = resources.plan(config)
+    planned = planned or resources.plan(config)
     strategy_notes = strategy_checks.notes(config, given, planned.world_size)
     _check_precision(config, planned)
-    config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
+    optimizer_notes: list[str] = []
+    if has_torch:
+        config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
     return Preflight(
         config,
         planned,

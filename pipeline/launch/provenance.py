@@ -15,8 +15,10 @@ from typing import Any
 
 from pipeline.config.atomic import write_text
 
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = "provenance.json"
+REVISION = "revision.json"
+"""What a copy of the code says about the checkout that it was taken from."""
 
 
 def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, overrides: Sequence[str]) -> None:
@@ -28,7 +30,8 @@ def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, over
         seed: of the run.
         overrides: the command line.
     """
-    commit, diff = git("rev-parse", "HEAD"), git("diff", "HEAD")
+    code = revision()
+    diff = code["diff"]
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.orig_argv),
@@ -36,7 +39,7 @@ def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, over
         "directory": os.getcwd(),
         "seed": seed,
         "config_sha256": hashlib.sha256(config_file.read_bytes()).hexdigest(),
-        "git": {"commit": commit, "dirty": bool(diff) if diff is not None else None},
+        "git": {"commit": code["commit"], "dirty": bool(diff) if diff is not None else None},
         "python": platform.python_version(),
         "packages": dict(sorted((d.name, d.version) for d in importlib.metadata.distributions() if d.name)),
         "hardware": hardware(),
@@ -47,10 +50,21 @@ def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, over
         write_text(folder / PROVENANCE, json.dumps(record, indent=2) + "\n")
 
 
-def git(*arguments: str) -> str | None:
-    """Return the output of a git command in the project's checkout, None where there is no git or no checkout."""
+def revision() -> dict[str, str | None]:
+    """Return the commit of the code and what differs from it; None for both where there is no git or no checkout.
+
+    A copy of the code tells it from its record: the folder that it lies in may be part of a checkout as well.
+    """
+    record = ROOT / REVISION
+    if record.is_file():
+        stored: dict[str, str | None] = json.loads(record.read_bytes())
+        return stored
+    return {"commit": _git("rev-parse", "HEAD"), "diff": _git("diff", "HEAD")}
+
+
+def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, check=True, timeout=20)
+        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.decode("utf-8", errors="replace").strip()

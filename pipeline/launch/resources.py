@@ -50,15 +50,30 @@ def plan(config: Config) -> Resources:
             "valid here: 1"
         )
     num_gpus = _num_gpus(trainer.num_gpus, outer.ranks_here(trainer.num_nodes))
+    arranged = arrange(config, num_gpus)
+    if place is not None:
+        key = "trainer.num_gpus" if num_gpus else "trainer.num_processes"
+        outer.check_counts(place, arranged.processes_per_node, trainer.num_nodes, key)
+    return arranged
+
+
+def arrange(config: Config, num_gpus: int) -> Resources:
+    """Derive the processes and batches of a run whose GPUs are counted.
+
+    Args:
+        config: settled tree.
+        num_gpus: GPUs of each node that it uses; 0 is the CPU.
+
+    Raises:
+        ConfigError: contradicting counts, or a global batch that does not divide.
+    """
+    trainer = config.trainer
     if num_gpus and trainer.num_processes > 1:
         raise ConfigError(
             f"trainer.num_processes={trainer.num_processes} counts processes on the CPU and contradicts "
             f"trainer.num_gpus={trainer.num_gpus}; valid: trainer.num_gpus=0, or trainer.num_processes=1"
         )
     processes = num_gpus or trainer.num_processes
-    if place is not None:
-        key = "trainer.num_gpus" if num_gpus else "trainer.num_processes"
-        outer.check_counts(place, processes, trainer.num_nodes, key)
     accumulate = trainer.trainer.accumulate_grad_batches
     batch_size = config.data.train_dataloader.batch_size
     if trainer.global_batch_size is not None:

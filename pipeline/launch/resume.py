@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,29 +16,15 @@ from pipeline.config.atomic import write_text
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.launch.edited import edited_note
+from pipeline.launch.identity import differences, is_changeable
 from pipeline.launch.preemption import RESUME_EXIT_CODE
 from pipeline.launch.provenance import PROVENANCE
 
 _log = logging.getLogger(__name__)
 _CHANGES = "changes.yaml"
-_ABSENT = "absent"
 _NEWEST = "last.ckpt"
 _VALID = "valid: auto, never, or the directory of a run, which is printed at its start and end"
 _REPAIR = "mend it, or remove it to go on without the changes of earlier resumes"
-
-# What a resumed run may change: its horizon, its hardware and what it logs. The rest is the run's identity.
-_CHANGEABLE = re.compile(
-    r"trainer\.(num_gpus|num_processes|num_nodes|strategy|deepspeed\.\w+|logger|wandb\.\w+|global_batch_size)"
-    r"|trainer\.watchdog_timeout_s"
-    r"|data\.\w+_dataloader\.(num_workers|prefetch_factor|persistent_workers|pin_memory)"
-    r"|data\.train_dataloader\.batch_size"  # per process; a checkpoint refuses another batch over all processes
-    r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
-    r"|trainer\.trainer\.accumulate_grad_batches"
-    r"|trainer\.start_timeout_s"
-    r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
-)
-_AUDIO = ("data.root", "data.eval_dataset.root")
-_NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 
 
 def locate(path: Path) -> Path:
@@ -150,7 +135,7 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[
     for key, old, new in differences(config, wanted):
         if given is not None and not any(_within(key, asked) or _within(asked, key) for asked in given):
             continue
-        if not _CHANGEABLE.fullmatch(key):
+        if not is_changeable(key):
             raise ConfigError(
                 f"{key}: cannot change in run.resume={run_dir} (it is {old!r}, asked for {new!r}); a resumed run keeps "
                 "its model, data, losses and seed. "
@@ -172,31 +157,6 @@ def _refuse_another_run(run_dir: Path, config: Config, wanted: Config, given: It
             raise ConfigError(
                 f"{key}: cannot change in run.resume={run_dir}; leave it out, or leave run.resume out for a new run"
             )
-
-
-def identity_difference(stored: Config, wanted: Config) -> str | None:
-    """Return the first key that makes two configurations different runs, None if they are the same run.
-
-    A folder of audio counts: the same command with another one describes another run.
-    """
-    keys = (key for key, _, _ in differences(stored, wanted))
-    return next((key for key in keys if key in _AUDIO or not _CHANGEABLE.fullmatch(key)), None)
-
-
-def differences(stored: Config, wanted: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted key and both values of what differs, names and places of the run apart."""
-    for key, old, new in _compare("", stored.model_dump(), wanted.model_dump()):
-        if key not in _NAMES:
-            yield key, old, new
-
-
-def _compare(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict) and not _CHANGEABLE.fullmatch(key):
-        for name in dict.fromkeys((*old, *new)):
-            inner = f"{key}.{name}" if key else str(name)
-            yield from _compare(inner, old.get(name, _ABSENT), new.get(name, _ABSENT))
-    elif old != new:
-        yield key, old, new
 
 
 def _within(key: str, block: str) -> bool:

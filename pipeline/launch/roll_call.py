@@ -1,12 +1,11 @@
 """The roll call before step 1: all ranks are there, run the same and reach each other; who does not is named."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Config
-from pipeline.errors import LaunchError
+from pipeline.errors import LaunchError, PeerError
 from pipeline.launch.card import Card, Device, describe_device, fill_in
 from pipeline.launch.judgement import judge_cards
 from pipeline.launch.outer import Place, find_place
@@ -97,11 +96,11 @@ def call(meeting: "Meeting", place: Place, composed: Config, use_gpu: bool) -> R
 
     card = fill_in(place.rank, place.world_size, composed, describe_device(use_gpu, place.local_rank))
     found = _report(meeting, card, composed.trainer.start_timeout_s)
-    refuse(found.problems, place)
+    refuse(found, place)
     if use_gpu:
         arm_flight_recorder()
     reached = contact(meeting, use_gpu, place.local_rank, card.name, COLLECTIVE_TIMEOUT)
-    refuse(reached.problems, place)
+    refuse(reached, place)
     return RollCall(meeting, found.line.format(contact=reached.line), (*found.warnings, *reached.warnings))
 
 
@@ -118,24 +117,25 @@ def excuse(meeting: "Meeting", place: Place, composed: Config, reason: str) -> N
     _report(meeting, card, composed.trainer.start_timeout_s)
 
 
-def refuse(problems: Sequence[tuple[int, str]], place: Place) -> None:
+def refuse(verdict: Verdict, place: Place) -> None:
     """End this rank if there are problems.
 
     Args:
-        problems: (rank at fault, what is wrong).
+        verdict: of rank 0.
         place: of this process.
 
     Raises:
         LaunchError: on the ranks at fault and the first of each host, which say why.
+        PeerError: likewise, where ranks are missing and nothing else is wrong.
         SystemExit: on the others.
     """
-    if not problems:
+    if not verdict.problems:
         return
-    if place.local_rank == 0 or place.rank in {rank for rank, _ in problems}:
-        raise LaunchError(
-            "; and ".join(["roll call failed: " + problems[0][1], *(t for _, t in problems[1:])])
-        )
-    raise SystemExit(1)
+    text = "roll call failed: " + "; and ".join(problem for _, problem in verdict.problems)
+    error = PeerError(text) if verdict.is_loss else LaunchError(text)
+    if place.local_rank == 0 or place.rank in {rank for rank, _ in verdict.problems}:
+        raise error
+    raise SystemExit(1) from error
 
 
 def _report(meeting: "Meeting", card: Card, within_s: float) -> Verdict:

@@ -4,9 +4,9 @@ import errno
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import LaunchError, TrainingError
+from pipeline.errors import PeerError, TrainingError
 from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
@@ -21,6 +21,7 @@ from pipeline.launch.report import (
 )
 from pipeline.launch.roll_call import RollCall, hold_roll_call
 from pipeline.launch.sessions import record_session
+from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.training.watch.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
-_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 
 
 def train(checked: Preflight, called: RollCall | None = None) -> None:
@@ -62,6 +62,7 @@ def _train(
 ) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
+    from pipeline.training.callbacks.build import build_record
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
     from pipeline.training.ranks.agreement import StopRequested
@@ -80,12 +81,10 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    here = (
-        record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
-        if rank == 0
-        else []
-    )
-    for note in (*checked.notes, *start.notes, *here):
+    notes = [*checked.notes, *start.notes]
+    if rank == 0:
+        notes += record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
+    for note in notes:
         _log.info("note: %s", note)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
@@ -94,7 +93,10 @@ def _train(
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
     checkpoints = assembly.build_checkpoints(config, store, stop)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    trainer = assembly.build_trainer(config, devices, run.path, run.profiler, loggers, checkpoints, watchdog)
+    record = build_record(config, run.path)
+    trainer = assembly.build_trainer(
+        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
+    )
     if start.checkpoint is not None:
         trainer.num_sanity_val_steps = 0  # there is no untrained model to measure
     stop_signals.begin_training()
@@ -102,18 +104,26 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
         assembly.validate_end(trainer, module, data)
         checkpoints.finish(trainer, module)
+        record.finish(trainer)
     except StopRequested as request:
         _log.info("%s: saved up to step %d", request, trainer.global_step)
         _log.info("to go on from there: %s", resume_command(run.path))
-        if called is not None:
-            called.meeting.leave_together()
-        sys.exit(RESUME_EXIT_CODE)
+        stop_signals.has_saved = True
     except (RuntimeError, OSError) as error:
         raise _explain(error, checked, trainer.global_step) from error
     finally:
         close_loggers(loggers)
         assembly.draw_run_curves(trainer, run.path)
+    if stop_signals.has_saved:
+        _leave(called)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _leave(called: RollCall | None) -> NoReturn:
+    """End before the end of the horizon, when no rank has anything left to do."""
+    if called is not None:
+        called.meeting.leave_together()
+    sys.exit(RESUME_EXIT_CODE)
 
 
 def _build_watchdog(checked: Preflight, run: RunDirectory, rank: int) -> "Watchdog":
@@ -166,6 +176,6 @@ def _explain(error: RuntimeError | OSError, checked: Preflight, step: int) -> Ex
         return TrainingError(out_of_memory_advice(checked.config, checked.resources, text))
     if "returned nan values" in text:  # what trainer.trainer.detect_anomaly raises
         return TrainingError(f"the gradient is not finite at step {step}: {text}")
-    if any(sign in text for sign in _LOST_PEER):
-        return LaunchError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
+    if is_loss(error):
+        return PeerError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
     return error

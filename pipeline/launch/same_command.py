@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import directory, lock, resume
+from pipeline.launch.identity import identity_difference
 
 _log = logging.getLogger(__name__)
 _BROKEN = "cannot be continued"
@@ -46,7 +47,7 @@ def find_run(wanted: Config, sweep_dir: Path | None) -> Path | None:
 
 def _why_not(run_dir: Path, wanted: Config) -> str | None:
     try:
-        other = resume.identity_difference(resume.load(run_dir), wanted)
+        other = identity_difference(resume.load(run_dir), wanted)
         owner = None if other else lock.living_owner(run_dir)
     except (ConfigError, LaunchError) as error:
         return f"{_BROKEN}: {error}"

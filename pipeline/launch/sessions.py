@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.launch.provenance import git, hardware
+from pipeline.launch.provenance import hardware, revision
 
 _FILE = "sessions.jsonl"
 _ROUNDING = {
@@ -52,7 +52,7 @@ def _describe(world_size: int, use_gpu: bool, step: int) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
-        "commit": git("rev-parse", "HEAD"),
+        "commit": revision()["commit"],
         "torch": torch.__version__,
         "world_size": world_size,
         **machine,

@@ -24,6 +24,7 @@ from pipeline.models.build import build_autoencoder, describe
 from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.guard import FiniteLossGuard
+from pipeline.training.callbacks.progress_record import ProgressRecord
 from pipeline.training.callbacks.sample_sequence import SampleSequence
 from pipeline.training.callbacks.watch import Watch
 from pipeline.training.checkpoints.lightning_io import RunCheckpointIO
@@ -157,6 +158,7 @@ def build_trainer(
     loggers: list[Logger],
     checkpoints: RunCheckpoints,
     watchdog: Watchdog,
+    record: ProgressRecord,
 ) -> pl.Trainer:
     """Build Lightning's Trainer for one rank.
 
@@ -168,6 +170,7 @@ def build_trainer(
         loggers: from `build_run_loggers`.
         checkpoints: from `build_checkpoints`.
         watchdog: is told where training is.
+        record: from `build_record`.
     """
     settings = config.trainer.trainer
     passed = {name: getattr(settings, name) for name in _PASSED_THROUGH}
@@ -183,7 +186,7 @@ def build_trainer(
         **strategy,
         deterministic=prepare_determinism(config.trainer.deterministic, settings.strict_deterministic),
         logger=loggers,
-        callbacks=build_callbacks(config, run_dir, checkpoints, watch),
+        callbacks=build_callbacks(config, run_dir, checkpoints, watch, record),
         plugins=[RunCheckpointIO(checkpoints.store, checkpoints.writer)],
         profiler=_build_profiler(settings.profile, profiler_dir),
         default_root_dir=run_dir,

@@ -33,6 +33,7 @@ class Ended:
     Attributes:
         code: exit status.
         output: what it wrote to standard output and error.
+        printed: what of it went to standard output.
         heavy: heavy packages that it imported.
         seconds: processor time, which is the wall time of a machine with nothing else to do, or the wall time where
             that is less.
@@ -41,6 +42,7 @@ class Ended:
 
     code: int
     output: str
+    printed: str
     heavy: tuple[str, ...]
     seconds: float
     written: tuple[str, ...]
@@ -77,10 +79,10 @@ def python(*arguments: str, home: Path, environment: Mapping[str, str] | None = 
         process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.monotonic() - began
         said, heavy = _without_imports(_content(stderr))
-        said = _content(stdout) + said
+        printed = _content(stdout)
     left = (path.relative_to(home).as_posix() for path in home.rglob("*") if path != cwd)
     seconds = min(wall_s, usage.ru_utime + usage.ru_stime)
-    return Ended(process.returncode, said, heavy, seconds, tuple(sorted(left)))
+    return Ended(process.returncode, printed + said, printed, heavy, seconds, tuple(sorted(left)))
 
 
 def _content(file: IO[str]) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from pipeline.config.compose import dump, inherited_keys, open_overrides, read, settle, shipped_trainer
 from pipeline.errors import ConfigError
@@ -33,6 +34,38 @@ OPENED = {
 @pytest.mark.parametrize(("given", "opened"), OPENED.values(), ids=OPENED)
 def test_open_overrides(given, opened):
     assert open_overrides(["-m", given, "trainer.seed=3"]) == ["-m", opened, "++trainer.seed=3"]
+
+
+OWN_LAUNCHER = {
+    "parameter": ("hydra.launcher.timeout_min=5", "++hydra.launcher.timeout_min=5"),
+    "misspelt": ("hydra.launcher.timout_min=5", "++hydra.launcher.timout_min=5"),
+    "option with a hyphen": (
+        "hydra.launcher.additional_parameters.mail-type=END",
+        "++hydra.launcher.additional_parameters.mail-type=END",
+    ),
+    "line of a shell": (
+        "hydra.launcher.setup=export A=1",
+        "++hydra.launcher.setup='export A=1'",
+    ),
+    "block": ("hydra.launcher={timeout_min:5}", "hydra.launcher={timeout_min:5}"),
+    "of the sweep": ("hydra.sweep.dir=/a", "hydra.sweep.dir=/a"),
+    "of the cluster": ("site.partition=gpu", "++site.partition=gpu"),
+    "cluster": ("site=example", "site=example"),
+}
+
+
+@pytest.mark.parametrize(("given", "opened"), OWN_LAUNCHER.values(), ids=OWN_LAUNCHER)
+def test_open_overrides_of_our_own_launcher(given, opened):
+    own = "hydra/launcher=submitit_slurm"
+    assert open_overrides(["-m", given, own]) == ["-m", opened, own]
+    assert open_overrides([own, given, "hydra/launcher=basic"])[1] == (
+        given if given.startswith("hydra.") else opened
+    )
+
+
+def test_settings_of_the_launcher_are_not_swept():
+    with pytest.raises(ConfigError, match="launch once for each value"):
+        open_overrides(["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=5,6"])
 
 
 TEXTS = (
@@ -185,6 +218,15 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
 def test_a_tree_is_read_as_it_was_written(tmp_path):
     config = settle(compose("model=SEANet_real", "trainer.optimizer.config.lr=1e-5"))
     dump(config, tmp_path / "config.yaml")
+    assert read(tmp_path / "config.yaml") == config
+
+
+def test_a_run_of_before_there_were_clusters_is_read(tmp_path):
+    config = settle(compose())
+    dump(config, tmp_path / "config.yaml")
+    tree = OmegaConf.load(tmp_path / "config.yaml")
+    del tree["site"]
+    OmegaConf.save(tree, tmp_path / "config.yaml")
     assert read(tmp_path / "config.yaml") == config
 
 

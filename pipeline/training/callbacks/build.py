@@ -8,18 +8,20 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelSummary, RichModelSummary, RichProgressBar
 
 from pipeline.config.schema import Config
+from pipeline.evaluation import HIGHER_IS_BETTER
 from pipeline.training.callbacks.bad_files import BadFileReport
 from pipeline.training.callbacks.bucket_order import BucketOrder
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.metrics_log import MetricsLog
 from pipeline.training.callbacks.progress import Progress
+from pipeline.training.callbacks.progress_record import ProgressRecord
 from pipeline.training.callbacks.watch import Watch
 from pipeline.training.reproducibility import BatchSeed
 
 
 def build_callbacks(
-    config: Config, run_dir: Path, checkpoints: RunCheckpoints, watch: Watch
+    config: Config, run_dir: Path, checkpoints: RunCheckpoints, watch: Watch, record: ProgressRecord
 ) -> list[pl.Callback]:
     """Build the callbacks of a run.
 
@@ -28,6 +30,7 @@ def build_callbacks(
         run_dir: the run directory.
         checkpoints: acts last, so that what it saves includes all that the others did.
         watch: acts first, so that it knows where the others are.
+        record: from `build_record`.
     """
     settings = config.trainer.trainer
     on_terminal = sys.stdout.isatty()
@@ -40,6 +43,7 @@ def build_callbacks(
         BadFileReport(),
         MetricsLog(settings.log_every_n_steps),
         Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
+        record,
         ValidationDemos(
             run_dir / "media", config.data.sample_rate_hz, settings.num_demos, settings.demo_seconds
         ),
@@ -49,6 +53,14 @@ def build_callbacks(
     if settings.enable_progress_bar and on_terminal:
         callbacks.append(_Bar())
     return [*callbacks, checkpoints]
+
+
+def build_record(config: Config, run_dir: Path) -> ProgressRecord:
+    """Build what keeps `progress.json`."""
+    settings = config.trainer.trainer
+    horizon = {"max_epochs": settings.max_epochs, "max_steps": settings.max_steps}
+    higher_is_better = HIGHER_IS_BETTER[settings.monitor.removeprefix("val/")]
+    return ProgressRecord(run_dir, horizon, settings.monitor, higher_is_better)
 
 
 class _Bar(RichProgressBar):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, PeerError
 from pipeline.training.checkpoints.file import write_atomically
 from pipeline.training.checkpoints.shards import (
     SHARDS,
@@ -65,6 +65,7 @@ class ShardWriter:
 
         Raises:
             CheckpointError: the former write failed, here or on another rank.
+            PeerError: another rank is gone.
         """
         self._count += 1
         save = save_name(step, self._start, self._count)
@@ -92,13 +93,14 @@ class ShardWriter:
 
         Raises:
             CheckpointError: names the ranks that could not write theirs.
+            PeerError: another rank is gone.
         """
         answers: list[Any] = [None] * dist.get_world_size()
         try:
             dist.all_gather_object(answers, answer, group=self._group)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise CheckpointError(f"another rank is gone while a checkpoint was written ({reason})") from None
+            raise PeerError(f"another rank is gone while a checkpoint was written ({reason})") from None
         failed = [f"rank {rank}: {text}" for rank, text in enumerate(answers) if isinstance(text, str)]
         if failed:
             raise CheckpointError("; ".join(failed))

@@ -6,7 +6,7 @@ from enum import IntEnum
 import torch
 import torch.distributed as dist
 
-from pipeline.errors import LaunchError
+from pipeline.errors import PeerError
 
 _WIDTH = 32  # bytes of a number that is summed
 
@@ -44,7 +44,7 @@ class RankAgreement:
         """Return the greatest wish of all ranks: with several of them, the wishes of one call before.
 
         Raises:
-            LaunchError: another rank is gone.
+            PeerError: another rank is gone.
         """
         if self._group is None:
             return wish
@@ -59,7 +59,7 @@ class RankAgreement:
         """Return the greatest value of all ranks, now; every rank calls it at the same place.
 
         Raises:
-            LaunchError: another rank is gone.
+            PeerError: another rank is gone.
         """
         if self._group is None:
             return value
@@ -77,7 +77,7 @@ class RankAgreement:
             value: from 0 to 2^256 - 1.
 
         Raises:
-            LaunchError: another rank is gone.
+            PeerError: another rank is gone.
         """
         if self._group is None:
             return value
@@ -105,5 +105,5 @@ class RankAgreement:
         return Decision(int(value))
 
 
-def _lost(error: RuntimeError) -> LaunchError:
-    return LaunchError(f"another rank is gone, see its own message ({str(error).splitlines()[0]})")
+def _lost(error: RuntimeError) -> PeerError:
+    return PeerError(f"another rank is gone, see its own message ({str(error).splitlines()[0]})")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.errors import LaunchError
+from pipeline.errors import PeerError
 from pipeline.training.ranks.meeting import Meeting
 from pipeline.training.ranks.verdict import Verdict, named
 
@@ -49,7 +49,7 @@ def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str, timeout
         timeout: of the collectives of training.
 
     Raises:
-        LaunchError: another rank has ended meanwhile, or a library refuses.
+        PeerError: another rank has ended meanwhile, or a library refuses.
     """
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
@@ -61,7 +61,7 @@ def contact(meeting: Meeting, use_gpu: bool, local_rank: int, name: str, timeout
             wrong, duration_s = _checked_all_reduce(device, meeting.rank, meeting.world_size)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise LaunchError(f"{name}: the ranks did not reach each other ({reason})") from None
+            raise PeerError(f"{name}: the ranks did not reach each other ({reason})") from None
         own = {"name": name, "wrong": wrong, "ms": 1e3 * duration_s, "sockets": uses_sockets(log)}
         return meeting.council(_TOPIC, own, CONTACT_S, partial(judge_contact, meeting.world_size))
 
@@ -73,7 +73,7 @@ def judge_contact(world_size: int, told: dict[int, Any]) -> Verdict:
         world_size: ranks in all.
         told: rank -> its name, wrong values, time in milliseconds, and whether it uses sockets.
     """
-    problems = [
+    wrong = [
         (
             rank,
             f"{report['name']}: an all-reduce over {world_size} ranks gave {report['wrong']} wrong values of "
@@ -83,8 +83,7 @@ def judge_contact(world_size: int, told: dict[int, Any]) -> Verdict:
         if report["wrong"]
     ]
     absent = [rank for rank in range(world_size) if rank not in told]
-    if absent:
-        problems.append((absent[0], f"{named(absent)} did not come through the first all-reduce"))
+    lost = [(absent[0], f"{named(absent)} did not come through the first all-reduce")] if absent else []
     on_sockets = [report["name"] for report in told.values() if report["sockets"]]
     warnings = []
     if on_sockets:
@@ -93,7 +92,8 @@ def judge_contact(world_size: int, told: dict[int, Any]) -> Verdict:
             "says why it found no InfiniBand, NVLink or shared memory (NCCL_IB_HCA and NCCL_SOCKET_IFNAME choose)"
         )
     slowest_ms = max((report["ms"] for report in told.values()), default=0.0)
-    return Verdict(problems, warnings, f"all-reduce ok ({slowest_ms:.1f} ms)")
+    line = f"all-reduce ok ({slowest_ms:.1f} ms)"
+    return Verdict([*wrong, *lost], warnings, line, is_loss=bool(lost) and not wrong)
 
 
 def _checked_all_reduce(device: torch.device, rank: int, world_size: int) -> tuple[int, float]:
@@ -132,7 +132,7 @@ def _end_late(meeting: Meeting, name: str, done: threading.Event) -> None:
         return
     try:
         behind = named(meeting.missing(_TOPIC))
-    except (LaunchError, dist.DistError):
+    except (PeerError, dist.DistError):
         behind = "rank 0, which does not answer"
     if done.is_set():
         return

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.errors import LaunchError
+from pipeline.errors import LaunchError, PeerError
 from pipeline.training.ranks.reachable import wait_for_listener
 from pipeline.training.ranks.verdict import Verdict
 
@@ -60,7 +60,8 @@ class Meeting:
             within_s: how long to wait for rank 0.
 
         Raises:
-            LaunchError: rank 0 is not there, the port is taken, or two processes have this rank.
+            PeerError: rank 0 is not there, or the port is taken.
+            LaunchError: two processes have this rank.
         """
         place = f"{address}:{port}"
         is_server = rank == 0 and not served
@@ -78,7 +79,7 @@ class Meeting:
             )
         except dist.DistNetworkError as error:
             reason = str(error).splitlines()[0]
-            raise LaunchError(
+            raise PeerError(
                 f"rank {rank} cannot {'open' if is_server else 'reach'} MASTER_ADDR:MASTER_PORT={place} ({reason}); "
                 "choose a free port, and the host of rank 0"
             ) from None
@@ -107,7 +108,7 @@ class Meeting:
             within_s: None waits as long as the store lives.
 
         Raises:
-            LaunchError: the store is gone, and rank 0 with it.
+            PeerError: the store is gone, and rank 0 with it.
         """
         deadline = None if within_s is None else time.monotonic() + within_s
         while not self._do(lambda: self._store.check([self._key(key)])):
@@ -130,7 +131,7 @@ class Meeting:
             judge: from rank -> report of those that came to the verdict.
 
         Raises:
-            LaunchError: rank 0 gives no verdict.
+            PeerError: rank 0 gives no verdict.
         """
         self.tell(f"{topic}/{self.rank}", {"report": own})
         if self.rank == 0:
@@ -142,7 +143,7 @@ class Meeting:
             return verdict
         told = self.ask(f"{topic}/verdict", within_s + _VERDICT_S)
         if told is None:
-            raise LaunchError(f"rank 0 at {self.address} has given no answer within {within_s:.0f} s")
+            raise PeerError(f"rank 0 at {self.address} has given no answer within {within_s:.0f} s")
         told["problems"] = [(rank, text) for rank, text in told["problems"]]
         return Verdict(**told)
 
@@ -150,7 +151,7 @@ class Meeting:
         """Return the ranks that have not reported to a council; from another thread, over a connection of its own.
 
         Raises:
-            LaunchError: the store does not answer.
+            PeerError: the store does not answer.
         """
         host, _, port = self.address.rpartition(":")
         wait_for_listener(host, int(port), _READ_S)
@@ -180,7 +181,7 @@ class Meeting:
         try:
             self._do(lambda: self._store.add(self._key("leaving"), 1))
             self._wait_for_count("leaving", self.world_size, _LEAVE_S)
-        except LaunchError:  # the store has ended with rank 0, which leaves as well
+        except PeerError:  # the store has ended with rank 0, which leaves as well
             return
 
     def _gather(self, topic: str, within_s: float) -> dict[int, Any]:
@@ -205,4 +206,4 @@ class Meeting:
             return ask()
         except dist.DistError as error:
             reason = str(error).splitlines()[0]
-            raise LaunchError(f"rank 0 at {self.address} is gone, see its own message ({reason})") from None
+            raise PeerError(f"rank 0 at {self.address} is gone, see its own message ({reason})") from None

@@ -3,7 +3,8 @@
 import socket
 import time
 
-from pipeline.errors import LaunchError
+from pipeline.errors import PeerError
+from pipeline.training.ranks.host import host_name
 
 _TRY_S = 5.0
 _POLL_S = 0.2
@@ -18,7 +19,7 @@ def wait_for_listener(address: str, port: int, within_s: float) -> None:
         within_s: how long to wait.
 
     Raises:
-        LaunchError: nothing does.
+        PeerError: nothing does.
     """
     deadline = time.monotonic() + within_s
     while True:
@@ -26,10 +27,10 @@ def wait_for_listener(address: str, port: int, within_s: float) -> None:
             socket.create_connection((address, port), timeout=_TRY_S).close()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise LaunchError(
+                raise PeerError(
                     f"rank 0 does not answer at MASTER_ADDR:MASTER_PORT={address}:{port} within {within_s:.0f} s "
                     f"({error}); see whether it has started, and whether its host can be reached from "
-                    f"{socket.gethostname()}"
+                    f"{host_name()}"
                 ) from None
             time.sleep(_POLL_S)
         else:

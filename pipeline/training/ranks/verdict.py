@@ -12,11 +12,13 @@ class Verdict:
         problems: (rank at fault, what is wrong); none: go on.
         warnings: lines to print.
         line: what was found right.
+        is_loss: ranks are missing, and nothing else is wrong.
     """
 
     problems: list[tuple[int, str]]
     warnings: list[str] = field(default_factory=list)
     line: str = ""
+    is_loss: bool = False
 
 
 def named(ranks: Iterable[int]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from pipeline.training.ranks.host import host_name
 from pipeline.training.watch.line import Line
 from pipeline.training.watch.peers import Hub, Link, Peers
 
@@ -41,7 +42,7 @@ def meet(
         allowance_s: silence and standing still for so long are too long.
         clock: seconds.
     """
-    host = socket.gethostname()
+    host = host_name()
     if rank == 0:
         token = secrets.token_hex(16)  # a port is open to anyone who can reach it
         hub = Hub(allowance_s, clock, token)

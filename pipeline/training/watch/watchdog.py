@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from types import TracebackType
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _get_default_store
 
+from pipeline.training.ranks.host import host_name
 from pipeline.training.watch.meeting import Store, meet
 from pipeline.training.watch.peers import Peers
 from pipeline.training.watch.pulse import Place, Pulse, Stage
@@ -75,7 +75,7 @@ class Watchdog:
         self._end = end
         self._interval_s = interval_s
         self._clock = AwakeClock(_LONGEST_GAP * interval_s)
-        self._host = socket.gethostname()
+        self._host = host_name()
         self._here = Place(0, 0, Stage.SET_UP, 0, "set-up", is_bounded=False)
         self._here_since: tuple[Place, float] = (self._here, 0.0)
         self._medians_ms: tuple[float, float] | None = None
