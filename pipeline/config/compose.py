@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.config import deepspeed_json
+from pipeline.config import deepspeed_json, group_files
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
 from pipeline.config.registry import suggest
@@ -80,6 +80,8 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
         if key in groups and "=" in argument and _NO_FILE_NAME.fullmatch(value):
             choices = suggest(value, (path.stem for path in (conf_dir / key).glob("*.yaml")))
             raise ConfigError(f"{argument}: names no file of conf/{key}; {choices}")
+        if key in groups:
+            group_files.check(conf_dir, key, value)
         is_hydras = key.startswith("hydra.") and not (own_launcher and key.startswith("hydra.launcher."))
         is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not is_hydras
         if is_hydras and _PLAIN_OVERRIDE.match(argument):

@@ -12,6 +12,7 @@ from pipeline.errors import LaunchError
 
 _ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 30.0
+_NO_ANSWER = 124
 _LOOPBACK = re.compile(r"localhost|127\..*|::1")
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 _LOOK_AT_IT = "hydra.launcher.dry_run=true shows the script"
@@ -51,6 +52,10 @@ _REMEDIES = (  # signs in the words of sbatch -> what helps
     ),
 )
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+
+
+class SbatchRefusal(LaunchError):
+    """The cluster has not taken a job."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +189,18 @@ def submit(script: Path, *arguments: str) -> str:
         arguments: further options of sbatch.
 
     Raises:
-        LaunchError: the cluster refuses it.
+        SbatchRefusal: the cluster refuses it.
+        LaunchError: it does not answer; the job may be there or not.
     """
     answer = _run("sbatch", "--parsable", *arguments, str(script))
+    if answer.returncode == _NO_ANSWER:
+        raise LaunchError(
+            f"{_words(answer)} to {script}: the job may be queued nevertheless; look at `squeue --me`, and cancel it "
+            "before you submit again"
+        )
     number = answer.stdout.strip().partition(";")[0]
     if answer.returncode or not number.isdecimal():
-        raise LaunchError(f"sbatch refuses {script}: {_words(answer)}; {remedy(_words(answer))}")
+        raise SbatchRefusal(f"sbatch refuses {script}: {_words(answer)}; {remedy(_words(answer))}")
     return number
 
 
@@ -228,7 +239,9 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: no such command")
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"{command[0]}: no answer in {_TIMEOUT_S:.0f} s")
+        return subprocess.CompletedProcess(
+            command, _NO_ANSWER, "", f"{command[0]}: no answer in {_TIMEOUT_S:.0f} s"
+        )
 
 
 def _words(answer: subprocess.CompletedProcess[str]) -> str:

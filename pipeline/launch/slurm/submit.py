@@ -1,8 +1,10 @@
 """A launch: every point checked, what is new or unfinished submitted, a table of what was submitted."""
 
 import logging
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ from pipeline.config.compose import Composition
 from pipeline.errors import LaunchError
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
-from pipeline.launch.slurm import checks, cluster, snapshot, submission
+from pipeline.launch.slurm import checks, cluster, snapshot, submission, turn
 from pipeline.launch.slurm.batches import TO_SUBMIT, Batch, make_batches, try_out
 from pipeline.launch.slurm.cli import text_table
 from pipeline.launch.slurm.cluster import Cluster
 from pipeline.launch.slurm.prepared import Prepared, prepare, refuse_shared_directories
-from pipeline.launch.slurm.sweep import ACTIVE, Planned, Sweep, find_home, home_of
+from pipeline.launch.slurm.sweep import ACTIVE, RECORD, Planned, Sweep, find_home, home_of
 
 _log = logging.getLogger(__name__)
 Point = tuple[Composition, Mapping[str, Any]]
@@ -64,11 +66,33 @@ def submit(points: Iterable[Point], origin: Origin) -> Path:
         _preview(Sweep.open(home), prepared, known)
         return home
     _check_all(Sweep.open(home), prepared)
-    with Sweep.held(home) as sweep:
-        jobs = _submit_all(sweep, prepared)
+    with _turn(prepared, origin):
+        now = _choose_home(prepared, origin)
+        if now != home:  # a launch of the same points, a moment ago
+            _check_all(Sweep.open(now), prepared)
+        with _nothing_left(now), Sweep.held(now) as sweep:
+            jobs = _submit_all(sweep, prepared)
     if prepared[0].settings.wait and jobs:
         _wait(sweep, jobs)
-    return home
+    return sweep.home
+
+
+def _turn(prepared: Sequence[Prepared], origin: Origin) -> AbstractContextManager[None]:
+    """Hold the folder in which a launch looks for its sweep, or two at one time would both find none."""
+    chosen = origin.is_home_given or (len(prepared) == 1 and prepared[0].wanted.directory is not None)
+    return nullcontext() if chosen else turn.held(origin.home.parent)
+
+
+@contextmanager
+def _nothing_left(home: Path) -> Iterator[None]:
+    """Remove a sweep that begins, if the cluster takes none of its jobs."""
+    begins = not home.exists()
+    try:
+        yield
+    except cluster.SbatchRefusal:
+        if begins and not (home / RECORD).exists():
+            shutil.rmtree(home)
+        raise
 
 
 def _check_origin(points: Sequence[Point], origin: Origin) -> None:
