@@ -172,7 +172,7 @@ state_of() { # an unanswered question counts as RUNNING: what is tried then does
 count_vain_returns() {
   local folder mark former='' count=0
   folder=$(cat "$run/.job/checkpoints" 2> /dev/null)
-  mark=$(stat -c '%i-%Y-%s' "${folder:-$run/checkpoints}/last.ckpt" 2> /dev/null)
+  mark=$(stat -c '%i-%.9Y-%s' "${folder:-$run/checkpoints}/last.ckpt" 2> /dev/null)
   mark=${mark:-none}
   [ ! -e "$run/.job/stuck" ] || read -r former count < "$run/.job/stuck"
   if [ "$mark" = "$former" ]; then count=$((count + 1)); else count=0; fi
