@@ -13,7 +13,7 @@
 # job, restart, event), `checkpoints` (where they are), `stuck` (newest checkpoint at the last return, returns in a row
 # without a newer one), `successor`.
 
-readonly EULER_MOST_VAIN_RETURNS=4
+readonly EULER_MOST_VAIN_RETURNS=4 EULER_MOST_STOPS=20 # in a row without a new checkpoint: deaths, orders to stop
 srun_pid='' signalled='' returned='' successor=''
 
 live() {
@@ -103,7 +103,7 @@ come_back() {
   esac
   leave_unless_running "$1"
   vain=$(count_vain_returns)
-  if [ "$vain" -ge "$EULER_MOST_VAIN_RETURNS" ]; then
+  if [ "$vain" -ge "$(most_vain_returns "$reason")" ]; then
     give_up "$1" "$reason, $vain times in a row without a new checkpoint"
   fi
   if [ "$restart" -ge "$EULER_MAX_RESTARTS" ]; then
@@ -131,7 +131,7 @@ requeue() { # returns only if SLURM does not do it
 return_if_out_of_time() { # at once: SLURM takes such a job for done, and kills this shell before the tasks have saved
   [ "$EULER_COMEBACK" = requeue ] && [ -z "$returned" ] || return 0
   [ "$(squeue -h -j "$job" -o '%T %r' 2> /dev/null)" = 'COMPLETING TimeLimit' ] || return 0
-  [ "$restart" -lt "$EULER_MAX_RESTARTS" ] && [ "$(count_vain_returns)" -lt "$EULER_MOST_VAIN_RETURNS" ] || return 0
+  [ "$restart" -lt "$EULER_MAX_RESTARTS" ] && [ "$(count_vain_returns)" -lt "$EULER_MOST_STOPS" ] || return 0
   returned=1
   if scontrol requeue "$job"; then note 'requeued out of time'; else queue_successor; fi
 }
@@ -171,10 +171,17 @@ state_of() { # an unanswered question counts as RUNNING: what is tried then does
   echo RUNNING
 }
 
+most_vain_returns() { # being preempted at every start is bad luck, dying at every start is a defect
+  case $1 in
+    stopped* | 'killed by signal 10' | 'killed by signal 12') echo "$EULER_MOST_STOPS" ;;
+    *) echo "$EULER_MOST_VAIN_RETURNS" ;;
+  esac
+}
+
 count_vain_returns() {
   local folder mark former='' count=0
   folder=$(cat "$run/.job/checkpoints" 2> /dev/null)
-  mark=$(stat -c '%i-%Y-%s' "${folder:-$run/checkpoints}/last.ckpt" 2> /dev/null)
+  mark=$(stat -c '%i-%.9Y-%s' "${folder:-$run/checkpoints}/last.ckpt" 2> /dev/null)
   mark=${mark:-none}
   [ ! -e "$run/.job/stuck" ] || read -r former count < "$run/.job/stuck"
   if [ "$mark" = "$former" ]; then count=$((count + 1)); else count=0; fi

@@ -28,4 +28,8 @@ def _python() -> str:
 
 def _from_here(path: Path) -> str:
     """Return the shorter of the absolute path and the one from the working directory."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else os.fspath(path)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # a job outlives the folder that it was submitted from
+        return os.fspath(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else os.fspath(path)

@@ -92,7 +92,7 @@ def test_what_rank_0_refuses_ends_all(tmp_path, cache_dir):
     first, second = ranks.end()
     assert first.code == second.code == 1
     assert "already holds a run" in first.errors
-    assert "rank 0 has ended: run.dir=" in second.errors, "the first rank of the other node says it as well"
+    assert "rank 0 has ended: ConfigError: run.dir=" in second.errors, "the other host says it too"
 
 
 @pytest.mark.long

@@ -24,3 +24,12 @@ def test_a_printed_command_runs_where_it_is_printed(monkeypatch, folder, activat
     finished = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert finished.returncode == 0 and "Hydra" in finished.stdout, finished
     assert module_command("a.b", "c").endswith("-m a.b c")
+
+
+def test_a_working_directory_that_is_gone(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert str(ROOT / "train.py") in train_command("run.name=a")
+    os.chdir(ROOT)

@@ -107,7 +107,7 @@ def test_what_is_scarce_or_mixed_is_a_warning(cards):
 
 
 def test_the_digest_sees_a_changed_comment_a_new_file_and_no_configuration(tmp_path):
-    for name in ("pipeline", "conf"):
+    for name in ("pipeline", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "train.py", tmp_path)
     found = [code_digest(ROOT), code_digest(tmp_path)]
@@ -119,3 +119,12 @@ def test_the_digest_sees_a_changed_comment_a_new_file_and_no_configuration(tmp_p
     (tmp_path / "pipeline" / "new.py").write_text("")
     found.append(code_digest(tmp_path))
     assert len(set(found)) == 3
+
+
+def test_missing_ranks_alone_are_a_loss(cards):
+    """Another start may mend it, as nothing else."""
+    assert not judge_cards(cards, 4, 120.0).is_loss
+    del cards[2]
+    assert judge_cards(cards, 4, 120.0).is_loss
+    cards[1] = replace(cards[1], code="0" * 64)
+    assert not judge_cards(cards, 4, 120.0).is_loss

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_a_killed_owner_is_waited_for_while_its_processes_end(tmp_path, holder, 
         pass
     (line,) = caplog.messages
     assert "has ended; waiting for the last of its processes" in line
+
+
+def test_a_living_owner_is_waited_for_as_long_as_asked(tmp_path, holder, caplog):
+    """The attempt of a job that is ending on another node."""
+    process, child = holder(60)
+    with pytest.raises(LaunchError, match=f"another process trains .*process {process.pid} on"):
+        with lock.hold(tmp_path, 0.5):
+            pass
+    soon = threading.Timer(0.5, lambda: [os.kill(one, signal.SIGKILL) for one in (child, process.pid)])
+    soon.start()
+    caplog.clear()
+    with caplog.at_level("INFO", logger="pipeline.launch.lock"), lock.hold(tmp_path, 60.0):
+        pass
+    soon.join()
+    assert "trains here; waiting for its end for at most 60 s" in caplog.messages[0]
 
 
 def test_an_orphan_that_does_not_end_keeps_the_directory(tmp_path, holder, monkeypatch):

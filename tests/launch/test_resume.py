@@ -35,6 +35,7 @@ def found(*arguments):
 def test_the_same_command_finds_its_run(caplog):
     assert found(*SMALL) is None
     run = begin(*SMALL)
+    caplog.clear()
     with caplog.at_level("INFO"):
         assert found(*SMALL, "run.resume=auto") == run
     assert caplog.messages == [f"run.resume=auto: goes on with the run in {run}"]

@@ -66,8 +66,10 @@ def test_a_job_comes_back_and_ends_alike(case, sweep, reference):
         strike(sweep)
     jobs = sweep.cluster.end_of_jobs()
     assert [(job.state, job.code) for job in jobs] == [("COMPLETED", 0)]
-    assert sweep.cluster.restarts(jobs[0].name) == len(case.strikes)
+    # a node that is back may end the next attempt too, before SLURM forgets that the job was to end there
+    assert sweep.cluster.restarts(jobs[0].name) >= len(case.strikes)
     if case.saves:
+        assert sweep.cluster.restarts(jobs[0].name) == len(case.strikes)
         sweep.check_nothing_lost()
     sweep.check_equal(expected)
 

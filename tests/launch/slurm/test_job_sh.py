@@ -128,6 +128,14 @@ def test_returns_in_vain_are_capped_and_a_new_checkpoint_begins_anew(node):
     assert attempts(0, 1) == ["requeued killed by signal 9"]
 
 
+@pytest.mark.parametrize(("code", "reason"), [(75, "stopped"), (140, "killed by signal 12")])
+def test_orders_to_stop_are_no_deaths(code, reason, node):
+    node.does("srun", f"exit {code}")
+    events = [node.live(SLURM_RESTART_COUNT=str(min(number, 8))).events[-1] for number in range(21)]
+    assert events[:20] == [f"requeued {reason}"] * 20
+    assert events[20] == f"gave up {reason}, 20 times in a row without a new checkpoint"
+
+
 def test_checkpoints_elsewhere_count(node):
     node.does(
         "srun", f"echo {node.folder} > {node.run}/.job/checkpoints; date +%N > $NODE/last.ckpt; exit 137"

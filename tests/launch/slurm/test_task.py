@@ -54,21 +54,20 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def submitted(tmp_path, *arguments):
+def submitted(tmp_path, cache, *arguments):
     run = tmp_path / "runs" / "0"
-    submission.write(
-        run, compose(*TINY, "trainer.num_gpus=0", f"data.cache_dir={tmp_path / 'cache'}", *arguments)
-    )
+    submission.write(run, compose(*TINY, "trainer.num_gpus=0", f"data.cache_dir={cache}", *arguments))
     return run
 
 
+@pytest.mark.long
 def test_it_begins_the_run_and_goes_on_with_it_to_a_larger_horizon(tmp_path, cache):
-    run = submitted(tmp_path)
+    run = submitted(tmp_path, cache)
     codes, said = task(run, cache)
     assert codes == [0] and "weights sha256" in said, said
     assert (run / "config.yaml").is_file() and (run / "checkpoints" / "last.ckpt").is_file()
     assert (failure.job_folder(run) / "checkpoints").read_text() == f"{run / 'checkpoints'}\n"
-    submitted(tmp_path, "trainer.trainer.max_steps=5")
+    submitted(tmp_path, cache, "trainer.trainer.max_steps=5")
     codes, said = task(run, cache)
     assert codes == [0] and "continues from" in said and "max_steps was 3, now 5" in said, said
     assert failure.read(run) is None
@@ -76,7 +75,7 @@ def test_it_begins_the_run_and_goes_on_with_it_to_a_larger_horizon(tmp_path, cac
 
 def test_an_error_that_only_the_node_can_see(tmp_path, cache):
     (tmp_path / "audio").mkdir()
-    run = submitted(tmp_path, "data=folder", f"data.root={tmp_path / 'audio'}")
+    run = submitted(tmp_path, cache, "data=folder", f"data.root={tmp_path / 'audio'}")
     (tmp_path / "audio").rmdir()
     codes, _ = task(run, cache)
     assert codes == [1]
@@ -92,7 +91,7 @@ def test_a_lost_submission(tmp_path, cache):
 @pytest.mark.parametrize("arguments", [(), ("trainer.num_processes=2", "trainer.num_nodes=2")])
 def test_another_number_of_tasks_stops_at_once(arguments, tmp_path, cache):
     """Two independent copies would train in one directory otherwise."""
-    run = submitted(tmp_path, *arguments)
+    run = submitted(tmp_path, cache, *arguments)
     codes, said = task(run, cache, world_size=2)
     assert codes == [1, 1], said
     assert "the launcher has started 2 rank(s) (WORLD_SIZE)" in failure.read(run)["reason"]

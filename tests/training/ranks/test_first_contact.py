@@ -72,6 +72,9 @@ def test_wrong_sums_and_sockets_name_the_host():
     assert absent == 2 and came_not.startswith("rank 2 did not come through")
     assert verdict.warnings[0].startswith("NCCL fell back to sockets on rank 1 on b")
     assert verdict.line == "all-reduce ok (3.1 ms)"
+    assert not verdict.is_loss, "a damaged host is no loss that another start mends"
+    assert first_contact.judge_contact(2, {0: sound}).is_loss
+    assert not first_contact.judge_contact(1, {0: sound}).is_loss
 
 
 def test_sockets_are_found_in_the_log_of_nccl(tmp_path):
