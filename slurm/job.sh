@@ -17,6 +17,8 @@ readonly EULER_MOST_VAIN_RETURNS=4 EULER_MOST_STOPS=20 # in a row without a new 
 srun_pid='' signalled='' returned='' successor=''
 
 live() {
+  set +eC +o pipefail # what set-up lines may have set: a training that leaves to come back would end the script here
+  IFS=$' \t\n'
   run=$1
   if [ -z "${SLURM_JOB_ID:-}" ]; then
     echo 'slurm/job.sh: no SLURM_JOB_ID; it is part of a batch script, which sbatch starts' >&2
@@ -262,7 +264,8 @@ free_port() { # below the range that the kernel gives to outgoing connections
 }
 
 note() {
-  printf '%s\t%s\t%s\t%s\n' "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)" "$job" "$restart" "$1" >> "$run/.job/history"
+  # no process tells the time: the signals that a job gets would kill it
+  TZ=UTC0 printf '%(%Y-%m-%dT%H:%M:%S+00:00)T\t%s\t%s\t%s\n' -1 "$job" "$restart" "$1" >> "$run/.job/history"
   say "$1"
 }
 

@@ -32,8 +32,11 @@ class SlurmLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed, and send what the sweeper would write at once to a folder that goes away."""
-        self._loader, self._master = hydra_context.config_loader, config
-        self._home = Path(str(config.hydra.sweep.dir)).absolute()
+        from pipeline.config.points import RememberingLoader
+
+        self._master = config
+        self._loader = hydra_context.config_loader = RememberingLoader(hydra_context.config_loader)
+        self._home = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
         self._folder = TemporaryDirectory(prefix="euler-sweep-")
         self._set_sweep_dir(self._folder.name)
 

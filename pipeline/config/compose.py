@@ -82,6 +82,8 @@ def open_overrides(arguments: Iterable[str], conf_dir: Path = CONF_DIR) -> list[
             raise ConfigError(f"{argument}: names no file of conf/{key}; {choices}")
         is_hydras = key.startswith("hydra.") and not (own_launcher and key.startswith("hydra.launcher."))
         is_value = _PLAIN_OVERRIDE.match(argument) and key not in groups and not is_hydras
+        if is_hydras and _PLAIN_OVERRIDE.match(argument):
+            argument = _readable(key, value)
         opened.append(_readable(f"++{key}", value) if is_value else argument)
         if own_launcher and key.startswith("hydra.launcher"):
             _refuse_as_launcher(opened[-1])
@@ -93,6 +95,12 @@ def _refuse_as_launcher(override: str) -> None:
     (parsed,) = OverridesParser.create().parse_overrides([override])
     if parsed.key_or_group == "hydra.launcher" and not isinstance(parsed.value(), dict):
         raise ConfigError(f"{override}: a block of keys; did you mean hydra/launcher={SLURM_LAUNCHER}?")
+    if parsed.key_or_group == "hydra.launcher._target_":
+        raise ConfigError(f"{override.lstrip('+')}: what starts the jobs is chosen with hydra/launcher=NAME")
+    if parsed.key_or_group == "hydra.launcher.additional_parameters" and isinstance(parsed.value(), list):
+        raise ConfigError(
+            f"{override.lstrip('+')}: a block of keys is expected here, like {{mail-type: END}}"
+        )
     if parsed.is_sweep_override():
         raise ConfigError(
             f"{override.lstrip('+')}: all points of a sweep share the launcher's settings; launch once for each "

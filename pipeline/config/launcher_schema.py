@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from pipeline.config.section import Lines, PathText, Section, Word, translate
+from pipeline.config.section import Line, Lines, PathText, Section, Word, translate
 
 SLURM_LAUNCHER = "submitit_slurm"
 """The choice of the group `hydra/launcher` that these settings belong to."""
 
 Memory = Annotated[str, Field(pattern=r"^[1-9]\d*[KMGT]?$")]
+_TEN_YEARS_MIN = 5_256_000
 _NOT_USED = {
     "submitit_folder": "logs and scripts lie beside the runs of a sweep; choose the place with hydra.sweep.dir=DIR",
     "max_num_timeout": "every restart counts alike, after a time limit, too; set hydra.launcher.max_restarts",
@@ -28,8 +29,8 @@ class LauncherSettings(Section):
     qos: Word | None
     constraint: Word | None
     exclude: Word | None
-    comment: str | None
-    timeout_min: PositiveInt
+    comment: Line | None
+    timeout_min: PositiveInt = Field(le=_TEN_YEARS_MIN)  # SLURM takes what it cannot count for no limit
     signal_delay_s: PositiveInt = Field(le=65535)  # what sbatch takes
     array_parallelism: PositiveInt
     nodes: PositiveInt | None
@@ -39,7 +40,7 @@ class LauncherSettings(Section):
     gres: Word | None
     cpus_per_gpu: PositiveInt | None
     gpus_per_task: int | None
-    mem_gb: PositiveFloat | None
+    mem_gb: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None
     mem_per_cpu: Memory | None
     mem_per_gpu: Memory | None
     stderr_to_stdout: bool
@@ -53,6 +54,13 @@ class LauncherSettings(Section):
     wait: bool
     dry_run: bool
     fresh: bool
+
+    @field_validator("mem_gb")
+    @classmethod
+    def _at_least_one_mb(cls, value: float | None) -> float | None:
+        if value is not None and value * 1024 < 1:
+            raise ValueError("less than 1 MB, which SLURM would take for all of the node")
+        return value
 
     @field_validator(*_NOT_USED)
     @classmethod

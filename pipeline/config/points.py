@@ -15,8 +15,32 @@ from pipeline.errors import ConfigError
 _OWN = "_target_"
 
 
+class RememberingLoader:
+    """Hydra's loader, which keeps the points that the sweeper composes to check them until they are launched.
+
+    Args:
+        loader: of the sweep.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the configuration of a point: the one that was composed the time before, if it was not asked for."""
+        point = tuple(sweep_overrides)
+        if point in self._composed:
+            return self._composed.pop(point)
+        config = self._loader.load_sweep_config(master_config, sweep_overrides)
+        self._composed[point] = config
+        return config
+
+
 def compose_points(
-    loader: ConfigLoader, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
+    loader: RememberingLoader, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
 ) -> Iterator[tuple[Composition, dict[str, Any]]]:
     """Yield what Hydra composes for each point, and the settings of its launcher.
 

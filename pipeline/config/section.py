@@ -22,6 +22,12 @@ def _require_word(value: str) -> str:
     return value
 
 
+def _require_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("one line of text")
+    return value
+
+
 def _as_list(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("["):  # Hydra could not read it as a list
         raise ValueError(
@@ -33,6 +39,7 @@ def _as_list(value: Any) -> Any:
 # An empty path would silently mean the working directory, most often because a shell variable was not set.
 PathText = Annotated[str, Field(min_length=1)]
 NameText = Annotated[str, Field(min_length=1), AfterValidator(_require_name)]
+Line = Annotated[str, AfterValidator(_require_line)]
 Lines = Annotated[list[str], BeforeValidator(_as_list)]
 Word = Annotated[str, Field(min_length=1), AfterValidator(_require_word)]
 

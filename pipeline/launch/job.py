@@ -18,12 +18,20 @@ from pipeline.launch.processes import run_ranks
 from pipeline.launch.run import train
 
 _ROOT = Path(__file__).resolve().parents[2]
+_SHOWN = ("--cfg", "-c", "--info", "-i")
+_SHOWN_SO = ("--cfg=", "--info=")
 
 
 def prepare_jobs() -> None:
-    """Make this project importable in jobs that are launched from another working directory."""
+    """Make this project importable in jobs that are launched from another working directory, and EULER_RUNS plain.
+
+    The folder of a sweep is composed by Hydra, which would take an empty EULER_RUNS for `/` and `~` for a name.
+    """
     paths = [str(_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    root = os.environ.pop("EULER_RUNS", "")
+    if root:
+        os.environ["EULER_RUNS"] = os.path.expanduser(root)
 
 
 def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
@@ -34,6 +42,11 @@ def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
     """
     launcher = [argument for argument in arguments if argument.lstrip("+").startswith("hydra/launcher=")]
     multirun = any(argument in ("-m", "--multirun") for argument in arguments)
+    shown = next((word for word in arguments if word in _SHOWN or word.startswith(_SHOWN_SO)), None)
+    if multirun and shown is not None:
+        raise LaunchError(
+            f"{shown} shows one job; leave out -m (hydra.launcher.dry_run=true shows the scripts of a sweep on SLURM)"
+        )
     if launcher and not multirun and not launcher[-1].endswith("=basic"):
         corrected = train_command("-m", *arguments)
         raise LaunchError(f"{launcher[-1]} submits jobs only with -m; did you mean: {corrected}")

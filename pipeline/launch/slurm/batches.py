@@ -14,7 +14,17 @@ from pipeline.launch.slurm.script import Script
 from pipeline.launch.slurm.sweep import NEW, UNFINISHED, Planned
 
 TO_SUBMIT = (NEW, UNFINISHED)
-_FATAL = ("Invalid", "invalid", "not permitted", "Unrecognized", "unrecognized", "Unknown", "violates")
+_FATAL = (  # not a configuration that is not available: nodes that are down are such
+    *("Invalid", "invalid", "not permitted", "Unrecognized", "unrecognized", "Unknown", "violates"),
+    *(
+        "fatal:",
+        "ambiguous",
+        "an argument",
+        "cannot be satisfied",
+        "can not be satisfied",
+        "ependency problem",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -89,18 +99,5 @@ def try_out(text: str) -> str:
         script.write_text(text, encoding="utf-8")
         is_taken, words = cluster.try_out(script)
     if not is_taken and any(sign in words for sign in _FATAL):
-        raise LaunchError(f"sbatch would refuse these jobs: {words}; {_remedy(words)}")
+        raise LaunchError(f"sbatch would refuse these jobs: {words}; {cluster.remedy(words)}")
     return words
-
-
-def _remedy(words: str) -> str:
-    if "account" in words.lower():
-        return (
-            "set hydra.launcher.account or site.account; `sacctmgr show associations user=$USER` shows yours, and for "
-            "which partitions"
-        )
-    if "qos" in words.lower():
-        return "set hydra.launcher.qos or site.qos; `sacctmgr show associations user=$USER format=qos` shows yours"
-    if "feature" in words.lower():
-        return "set hydra.launcher.constraint or site.constraint; `sinfo -o '%P %f'` shows what there is"
-    return "hydra.launcher.dry_run=true shows the script"

@@ -1,7 +1,9 @@
 """What would go wrong on the cluster, refused before anything is submitted, with the remedy."""
 
+import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,19 @@ from pipeline.config.launcher_schema import LauncherSettings
 from pipeline.config.registry import suggest
 from pipeline.config.site_schema import SiteSettings
 from pipeline.errors import LaunchError
-from pipeline.launch.slurm.cluster import Cluster
+from pipeline.launch.slurm.cluster import Cluster, NodeGroup
 from pipeline.launch.slurm.script import additional_parameters, python_of
 from pipeline.launch.slurm.shape import Shape
 
 _INTERACTIVE = ("bash", "interactive")
 _NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
+
+_LONG_NAME = re.compile(r"[a-z]\w+")
+_OF_SRUN = re.compile(
+    r"--(ntasks|nodes|kill-on-bad-exit|no-kill|wait|export|multi-prog|array)\b|-[nNKWk](\d|=| |$)"
+)
+_SIZES_MB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 
 _LAUNCHER = {
     "job_name": "name",
@@ -75,6 +83,7 @@ def check_settings(settings: LauncherSettings, site: SiteSettings) -> None:
     _check_exclusive(settings, ("cpus_per_task", "cpus_per_gpu"))
     _check_python(settings)
     _check_additional(settings, site)
+    _check_lines(settings, site)
 
 
 def _check_exclusive(settings: LauncherSettings, keys: tuple[str, ...]) -> None:
@@ -98,6 +107,12 @@ def _check_additional(settings: LauncherSettings, site: SiteSettings) -> None:
     """Refuse options that another key owns, and those that would keep a job from coming back."""
     given = additional_parameters(site, settings)
     for name, value in given.items():
+        if not _LONG_NAME.fullmatch(name):
+            raise _refused(
+                settings, name, value, "options of sbatch have their long names here, as in mail-type"
+            )
+        if not isinstance(value, (str, int, float)) or not str(value).isprintable():
+            raise _refused(settings, name, value, "an option of sbatch has one value, of one line")
         if name in _OWNERS:
             raise _refused(settings, name, value, _OWNERS[name])
         if name == "signal" and value != f"USR2@{settings.signal_delay_s}":
@@ -114,6 +129,22 @@ def _check_additional(settings: LauncherSettings, site: SiteSettings) -> None:
         elif value is False:
             raise _refused(
                 settings, name, value, "an option of sbatch is given or left out; leave it out (null)"
+            )
+
+
+def _check_lines(settings: LauncherSettings, site: SiteSettings) -> None:
+    """Refuse shell lines that sbatch would read, and arguments of srun that the launcher owns."""
+    for key, lines in (("site.setup", site.setup), ("hydra.launcher.setup", settings.setup or ())):
+        for text in (part for line in lines for part in line.splitlines() if part.startswith("#SBATCH")):
+            raise LaunchError(
+                f"{key}: {text}: sbatch would take it for an option of the job; options belong in "
+                "hydra.launcher.additional_parameters"
+            )
+    for argument in settings.srun_args or ():
+        if _OF_SRUN.match(argument):
+            raise LaunchError(
+                f"hydra.launcher.srun_args: {argument}: the ranks, their end and their environment are the launcher's; "
+                "set trainer.num_nodes, trainer.num_gpus or trainer.num_processes, and leave it out"
             )
 
 
@@ -163,6 +194,24 @@ def check_against(cluster: Cluster, settings: LauncherSettings, shape: Shape) ->
             f"{longest} or less: a run that needs longer saves in time, comes back and goes on"
         )
     _check_size(cluster, called, asked, shape)
+    _check_memory(groups, called, settings, shape)
+
+
+def _check_memory(groups: Sequence[NodeGroup], called: str, settings: LauncherSettings, shape: Shape) -> None:
+    if settings.mem_gb is not None:
+        key, given, wanted_mb = "mem_gb", str(settings.mem_gb), settings.mem_gb * 1024
+    elif settings.mem_per_cpu is not None:
+        key, given = "mem_per_cpu", settings.mem_per_cpu
+        cpus = shape.tasks_per_node * (shape.cpus_per_task or 1)
+        wanted_mb = int(given.rstrip("KMGT")) * _SIZES_MB.get(given[-1], 1.0) * cpus
+    else:
+        return
+    most_mb = max(group.memory_mb for group in groups)
+    if wanted_mb > most_mb > 1:  # 1: the administrators have not said
+        raise LaunchError(
+            f"hydra.launcher.{key}={given}: {wanted_mb / 1024:g} GB a node, and the nodes of partition {called} have "
+            f"{most_mb / 1024:.1f} GB; lower hydra.launcher.{key} (null: what the partition gives)"
+        )
 
 
 def _check_size(cluster: Cluster, called: str, asked: str | None, shape: Shape) -> None:

@@ -14,6 +14,42 @@ _ROOT = Path(__file__).resolve().parents[3]
 _TIMEOUT_S = 30.0
 _LOOPBACK = re.compile(r"localhost|127\..*|::1")
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+_LOOK_AT_IT = "hydra.launcher.dry_run=true shows the script"
+_OPTIONS = "mend hydra.launcher.additional_parameters or site.additional_parameters"
+_REMEDIES = (  # signs in the words of sbatch -> what helps
+    (
+        ("violates",),
+        "ask for less: hydra.launcher.timeout_min, trainer.num_nodes or fewer jobs, or set hydra.launcher.qos",
+    ),
+    (
+        ("account",),
+        "set hydra.launcher.account or site.account; `sacctmgr show associations user=$USER` shows yours, and for "
+        "which partitions",
+    ),
+    (
+        ("qos",),
+        "set hydra.launcher.qos or site.qos; `sacctmgr show associations user=$USER format=qos` shows yours",
+    ),
+    (
+        ("feature",),
+        "set hydra.launcher.constraint or site.constraint; `sinfo -o '%P %f'` shows what there is",
+    ),
+    (("mem_per_tres", "gres"), "set trainer.num_gpus, hydra.launcher.gres or hydra.launcher.mem_per_gpu"),
+    (
+        ("memory",),
+        "lower hydra.launcher.mem_gb or hydra.launcher.mem_per_cpu; `sinfo -o '%P %m'` shows MB a node",
+    ),
+    (("node name",), f"mend hydra.launcher.exclude, or {_OPTIONS}; `sinfo -N` shows the names of nodes"),
+    (
+        ("node configuration", "cpu count"),
+        f"ask for less: hydra.launcher.mem_gb, cpus_per_task, exclude and constraint, or {_OPTIONS}; `sinfo -o '%P %D "
+        "%c %m %f %G'` shows what there is",
+    ),
+    (
+        ("option", "argument", "specification", "reservation", "dependency", "numeric value"),
+        f"{_OPTIONS}; {_LOOK_AT_IT}",
+    ),
+)
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 
@@ -28,6 +64,7 @@ class NodeGroup:
         nodes: how many there are.
         cpus: of each.
         gpus: of each.
+        memory_mb: of each.
     """
 
     partition: str
@@ -36,6 +73,7 @@ class NodeGroup:
     nodes: int
     cpus: int
     gpus: int
+    memory_mb: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +88,7 @@ class Cluster:
 
     @classmethod
     def read(cls, text: str) -> "Cluster":
-        """Read what `sinfo -h -a -e -o "%P|%l|%D|%c|%G"` prints."""
+        """Read what `sinfo -h -a -e -o "%P|%l|%D|%c|%G|%m"` prints."""
         return cls(tuple(_read_group(line) for line in text.splitlines()))
 
     @property
@@ -84,7 +122,7 @@ def ask() -> Cluster:
     Raises:
         LaunchError: it does not answer.
     """
-    answer = _run("sinfo", "-h", "-a", "-e", "-o", "%P|%l|%D|%c|%G")
+    answer = _run("sinfo", "-h", "-a", "-e", "-o", "%P|%l|%D|%c|%G|%m")
     if answer.returncode:
         raise LaunchError(
             f"the SLURM cluster does not answer ({_words(answer)}); try `sinfo` until it does, or look at the scripts "
@@ -94,7 +132,7 @@ def ask() -> Cluster:
 
 
 def _read_group(line: str) -> NodeGroup:
-    name, limit, nodes, cpus, gres = line.split("|")
+    name, limit, nodes, cpus, gres, memory = line.split("|")
     return NodeGroup(
         partition=name.removesuffix("*"),
         is_default=name.endswith("*"),
@@ -102,6 +140,7 @@ def _read_group(line: str) -> NodeGroup:
         nodes=int(nodes),
         cpus=int(cpus.removesuffix("+")),
         gpus=count_gpus(gres),
+        memory_mb=int(memory.removesuffix("+")),
     )
 
 
@@ -150,8 +189,18 @@ def submit(script: Path, *arguments: str) -> str:
     answer = _run("sbatch", "--parsable", *arguments, str(script))
     number = answer.stdout.strip().partition(";")[0]
     if answer.returncode or not number.isdecimal():
-        raise LaunchError(f"sbatch refuses {script}: {_words(answer)}")
+        raise LaunchError(f"sbatch refuses {script}: {_words(answer)}; {remedy(_words(answer))}")
     return number
+
+
+def remedy(words: str) -> str:
+    """Return what helps against a refusal of sbatch.
+
+    Args:
+        words: that it was told in.
+    """
+    said = words.lower()
+    return next((text for signs, text in _REMEDIES if any(sign in said for sign in signs)), _LOOK_AT_IT)
 
 
 def environment() -> dict[str, str]:

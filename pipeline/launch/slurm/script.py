@@ -3,6 +3,7 @@
 Nothing in it depends on the time: a preview shows the very bytes that are submitted.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,8 +122,10 @@ class Script:
 
 
 def python_of(settings: LauncherSettings) -> str:
-    """Return the interpreter of the jobs."""
-    return sys.executable if settings.python is None else settings.python
+    """Return the interpreter of the jobs, which may be submitted again from elsewhere."""
+    if settings.python is None:
+        return sys.executable
+    return os.path.abspath(settings.python) if os.sep in settings.python else settings.python
 
 
 def additional_parameters(site: SiteSettings, settings: LauncherSettings) -> dict[str, Any]:

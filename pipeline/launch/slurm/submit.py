@@ -79,6 +79,8 @@ def _check_origin(points: Sequence[Point], origin: Origin) -> None:
             "set hydra.launcher.wait=true, or hydra/sweeper=basic"
         )
     for override in origin.given:
+        if override.startswith("hydra.sweep.dir=") and not override.partition("=")[2].strip("'\""):
+            raise LaunchError(f"{override}: no folder; give the sweep one, or leave it out")
         if override.startswith("hydra.sweep.subdir="):
             raise LaunchError(
                 f"{override}: the runs of a sweep on SLURM lie in numbered folders; leave it out, and choose the "
@@ -132,6 +134,11 @@ def _choose_home(prepared: Sequence[Prepared], origin: Origin) -> Path:
 
 def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | None) -> None:
     """Refuse folders that the nodes would not see; without a cluster to ask, say so."""
+    if not str(home).isprintable():
+        raise LaunchError(
+            f"{str(home)!r}: sbatch takes no line breaks in the path of a sweep; choose another EULER_RUNS, run.name "
+            "or hydra.sweep.dir"
+        )
     chosen = [
         (key, folder)
         for point in prepared

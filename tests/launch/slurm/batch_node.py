@@ -12,9 +12,10 @@ _STAND_IN = """#!/bin/bash
 echo "{name} $*" >> "$NODE/calls"
 [ ! -e "$NODE/{name}.does" ] || . "$NODE/{name}.does"
 """
-_COMMANDS = ("srun", "squeue", "scontrol", "sbatch", "scancel", "sacct", "sleep")
+_COMMANDS = ("srun", "squeue", "scontrol", "sbatch", "scancel", "sacct", "sleep", "date")
 _SCRIPT = """#!/bin/bash
 set -u
+{setup}
 export EULER_PYTHON=python EULER_CODE={root} EULER_SCRIPT={script} EULER_COMEBACK={comeback} EULER_MAX_RESTARTS=9
 . {root}/slurm/job.sh
 live {run}
@@ -51,11 +52,12 @@ class BatchNode:
         """Say what a command does."""
         (self.folder / f"{command}.does").write_text(f"{lines}\n")
 
-    def start(self, comeback: str = "requeue", **variables: str) -> "subprocess.Popen[str]":
-        """Start the batch script as SLURM would."""
+    def start(self, comeback: str = "requeue", setup: str = "", **variables: str) -> "subprocess.Popen[str]":
+        """Start the batch script as SLURM would; `setup` are shell lines of the user."""
         script = self.folder / "script.sh"
         script.write_text(
-            _SCRIPT.format(root=ROOT, script=script, comeback=comeback, run=self.run), encoding="utf-8"
+            _SCRIPT.format(root=ROOT, script=script, comeback=comeback, run=self.run, setup=setup),
+            encoding="utf-8",
         )
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "EULER"))}
         environment = clean | {
@@ -74,9 +76,9 @@ class BatchNode:
             text=True,
         )
 
-    def live(self, comeback: str = "requeue", **variables: str) -> Ended:
+    def live(self, comeback: str = "requeue", setup: str = "", **variables: str) -> Ended:
         """Run the batch script to its end."""
-        process = self.start(comeback, **variables)
+        process = self.start(comeback, setup, **variables)
         errors = process.communicate(timeout=60)[1]
         return Ended(process.returncode, errors, self.events())
 

@@ -18,10 +18,10 @@ LAUNCHER = "hydra/launcher=submitit_slurm"
 # What sinfo prints for two small partitions, one with several kinds of nodes, and one with a time limit.
 CLUSTER = Cluster.read(
     """\
-cpu*|infinite|2|4|(null)
-short|30:00|2|4|(null)
-gpu|2-00:00:00|2|32|gpu:a100:4(S:0-1),shard:8
-gpu|2-00:00:00|1|64|gpu:h100:8
+cpu*|infinite|2|4|(null)|16000
+short|30:00|2|4|(null)|16000
+gpu|2-00:00:00|2|32|gpu:a100:4(S:0-1),shard:8|512000
+gpu|2-00:00:00|1|64|gpu:h100:8|1024000
 """
 )
 
@@ -31,10 +31,10 @@ def without_slurm(home: Path) -> dict[str, str]:
     return {"PATH": str(home / "no-programs"), "SLURM_CONF": str(home / "no-slurm.conf")}
 
 
-def preview(line: str, home: Path) -> Ended:
-    """Runs a launch that is to be shown only, on a machine without SLURM."""
+def preview(line: str, home: Path, **variables: str) -> Ended:
+    """Runs a launch that is to be shown only, on a machine without SLURM; `variables` are its environment's."""
     arguments = ("-m", LAUNCHER, "hydra.launcher.dry_run=true", *shlex.split(line))
-    return train(*arguments, home=home, environment=without_slurm(home))
+    return train(*arguments, home=home, environment=without_slurm(home) | variables)
 
 
 def point(line: str) -> tuple[Composition, dict]:

@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -52,6 +53,23 @@ def test_the_failure_of_an_earlier_attempt_counts_no_more(node):
 def test_a_failure_that_a_full_disk_has_cut_short(node):
     node.does("srun", f": > {node.run}/.job/failure; exit 1")
     assert node.live().code == 1
+
+
+def test_the_time_of_an_event_is_there_while_signals_kill_every_command(node):
+    node.does("date", "exit 140")
+    before = datetime.now(UTC).replace(microsecond=0)
+    node.live()
+    lines = (node.run / ".job" / "history").read_text().splitlines()
+    times = [datetime.fromisoformat(line.split("\t")[0]) for line in lines]
+    assert len(times) == 2 and before <= min(times) <= max(times) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_what_set_up_lines_have_set_does_not_end_the_script(code, node):
+    node.does("srun", f"exit {code}")
+    ended = node.live(setup="set -euC -o pipefail; IFS=:")
+    assert (ended.code, ended.events[-1]) == (code, "requeued stopped" if code else "finished")
+    assert ended.errors.count("\n") == 2, ended.errors
 
 
 @pytest.mark.parametrize(

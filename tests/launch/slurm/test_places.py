@@ -13,7 +13,7 @@ from tests.launch.slurm.launches import LAUNCHER
 
 # What the programs of a cluster of two other hosts print.
 _PROGRAMS = {
-    "sinfo": "echo 'cpu*|infinite|2|4|(null)'",
+    "sinfo": "echo 'cpu*|infinite|2|4|(null)|16000'",
     "scontrol": "echo 'NodeName=n1 NodeAddr=10.0.0.1 Port=6818'; echo 'NodeName=n2 NodeAddr=10.0.0.2 Port=6818'",
     "squeue": "true",
     "sacct": "true",

@@ -50,6 +50,9 @@ COMMANDS = {
     ),
     "trainer.seed=1,2 run.dir=one": ("run.dir=", "several points", "hydra.sweep.dir=DIR"),
     "trainer.seed=1,2 hydra.sweep.subdir=x": ("hydra.sweep.subdir=x", "hydra.sweep.dir=DIR"),
+    "hydra.sweep.dir=": ("hydra.sweep.dir=: no folder", "leave it out"),
+    "'hydra.sweep.dir=\"a\nb\"'": ("no line breaks", "choose another EULER_RUNS"),
+    "--cfg job": ("--cfg shows one job", "leave out -m"),
     "site=nowhere": ("site/nowhere", "example", "none"),
     "trainer.seed=1,-1": ("trainer.seed=-1", "greater than or equal to 0"),
     "hydra.launcher.gpus_per_task=1": ("hydra.launcher.gpus_per_task=1", "NCCL", "set trainer.num_gpus"),
@@ -110,7 +113,45 @@ IN_THIS_PROCESS = {
     "hydra.launcher.submitit_folder=logs": ("hydra.launcher.submitit_folder", "hydra.sweep.dir=DIR"),
     "site.partitions=gpu": ("site.partitions: unknown key", "did you mean 'partition'"),
     "site.modules=gcc": ("site.modules='gcc'", "valid list"),
+    "hydra.launcher.mem_gb=inf": ("hydra.launcher.mem_gb=inf", "finite"),
+    "hydra.launcher.mem_gb=0.0001": ("hydra.launcher.mem_gb=0.0001", "less than 1 MB"),
+    "hydra.launcher.timeout_min=99999999999": (
+        "hydra.launcher.timeout_min=99999999999",
+        "less than or equal",
+    ),
+    "'hydra.launcher.comment=\"a\nb\"'": ("hydra.launcher.comment=", "one line of text"),
+    "hydra.launcher.additional_parameters.p=gpu": (
+        "hydra.launcher.additional_parameters.p=gpu",
+        "long names",
+    ),
+    "hydra.launcher.additional_parameters={--mail-type:END}": (
+        "hydra.launcher.additional_parameters.--mail-type=END",
+        "as in mail-type",
+    ),
+    "hydra.launcher.additional_parameters.mail.type=END": (
+        "hydra.launcher.additional_parameters.mail=",
+        "one value",
+    ),
+    "hydra.launcher.additional_parameters=[mail-type]": (
+        "hydra.launcher.additional_parameters=[mail-type]",
+        "{mail-type: END}",
+    ),
+    "'hydra.launcher.setup=[\"#SBATCH --nodes=2\"]'": (
+        "hydra.launcher.setup: #SBATCH --nodes=2",
+        "hydra.launcher.additional_parameters",
+    ),
+    "'hydra.launcher.srun_args=[\"--ntasks=5\"]'": (
+        "hydra.launcher.srun_args: --ntasks=5",
+        "trainer.num_processes",
+    ),
+    "hydra.launcher._target_=os.system": ("hydra.launcher._target_=os.system", "hydra/launcher=NAME"),
     # what the cluster does not have
+    "hydra.launcher.mem_gb=32": ("hydra.launcher.mem_gb=32", "have 15.6 GB", "lower hydra.launcher.mem_gb"),
+    "trainer.num_processes=2 hydra.launcher.mem_per_cpu=8G": (
+        "hydra.launcher.mem_per_cpu=8G",
+        "32 GB a node",
+        "lower hydra.launcher.mem_per_cpu",
+    ),
     "hydra.launcher.partition=gpuu": (
         "hydra.launcher.partition=gpuu",
         "did you mean 'gpu'?",

@@ -79,5 +79,5 @@ def test_what_sinfo_says_is_read():
     assert [group.nodes for group in CLUSTER.groups_of("gpu")] == [2, 1]
     assert [group.partition for group in CLUSTER.groups_of(None)] == ["cpu"]
     assert {group.max_minutes for group in CLUSTER.groups} == {None, 30, 2880}
-    (odd,) = Cluster.read("a|1-02:03:00|1|16+|gpu:1").groups
+    (odd,) = Cluster.read("a|1-02:03:00|1|16+|gpu:1|64000+").groups
     assert (odd.max_minutes, odd.cpus, odd.gpus, odd.is_default) == (1563, 16, 1, False)

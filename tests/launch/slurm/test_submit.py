@@ -1,5 +1,6 @@
 """Where a launch goes, and what a sweeper may ask for; on a machine without SLURM."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,21 @@ def test_a_sweeper_that_wants_results_is_waited_for(tmp_path):
     with pytest.raises(LaunchError, match="set hydra.launcher.wait=true, or hydra/sweeper=basic"):
         submit.submit([(composition, launcher)], origin)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("runs", "place"), [("~/our runs", "me/our runs"), ("", "home/cwd/runs")])
+def test_the_root_of_all_runs_is_what_it_is_to_a_run(runs, place, tmp_path):
+    result = preview("trainer.seed=1", home=tmp_path / "home", EULER_RUNS=runs, HOME=str(tmp_path / "me"))
+    assert result.code == 0, result.output
+    assert f"{tmp_path / place}/default/sweep_" in result.printed
+
+
+@pytest.mark.parametrize("folder", ["~/sweeps/1", "{}/K\u00e4se it's [1]"])
+def test_the_folder_of_a_sweep_may_have_any_name(folder, tmp_path):
+    folder = folder.format(tmp_path)
+    result = preview(
+        shlex.join([f"hydra.sweep.dir={folder}"]), home=tmp_path / "home", HOME=str(tmp_path / "me")
+    )
+    assert result.code == 0, result.output
+    place = folder.replace("~", str(tmp_path / "me"))
+    assert f"EULER_SCRIPT={shlex.quote(place + '/scripts/0.sh')}" in result.printed
