@@ -55,10 +55,10 @@ doctor: env ## what training and submitting need here, what is missing, and what
 	@$(DAILY).doctor
 
 test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
-	$(VENV)/python -m pytest -n $(JOBS) --dist load -m "slurm and not long" tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long" tests/slurm $(ARGS)
 
 test-slurm-all: env ## run all that a cluster may do to a job
-	$(VENV)/python -m pytest -n $(JOBS) --dist load -m slurm tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m slurm tests/slurm $(ARGS)
 
 slurm-up: ## start a throw-away SLURM of two nodes on this machine (as root); CLUSTER=folder PORT=first of its ports
 	@slurm/cluster/up.sh $(CLUSTER) $(PORT)

@@ -109,6 +109,14 @@ class StopSignals:
         if self.received is not None:
             raise SystemExit(RESUME_EXIT_CODE)
 
+    def end(self) -> None:
+        """From now on a signal does nothing: this process ends, and its exit code says all.
+
+        While it ends, the interpreter would put back the handlers of the system, which kill it; but not these.
+        """
+        for number in _STOP:
+            signal.signal(number, signal.SIG_IGN)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a fork without handlers of its own yet; its parent decides for it
             return

@@ -120,3 +120,11 @@ def test_the_jobs_of_a_sweep_start_one_by_one():
     assert (ended.returncode, ended.stdout) == (75, "second")
     late = run("stop_signals.begin_training()\nsend('SIGTERM')\nstop_signals.begin_start_up()")
     assert late.returncode == 75
+
+
+@pytest.mark.parametrize(("last", "code"), [("stop_signals.end()", 0), ("", -10)], ids=["ended", "not ended"])
+def test_a_signal_does_not_change_the_exit_code_of_a_process_that_has_ended(last, code):
+    """The interpreter gives the handlers back before it deletes the last objects."""
+    kill = "    def __del__(self, kill=os.kill, process=os.getpid()):\n        kill(process, 10)\n"
+    ended = run(f"class Late:\n{kill}late = Late()\n{last}\n")
+    assert ended.returncode == code

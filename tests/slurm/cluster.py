@@ -148,7 +148,7 @@ class Cluster:
     def end_of_jobs(self, patience_s: float = PATIENCE_S) -> list[Job]:
         """Wait until all jobs have ended, and the accounting knows it."""
         self.wait_until_empty(patience_s)
-        wait_until(lambda: all(job.state in _ENDED for job in self.jobs()), "the end in the accounting", 30)
+        wait_until(lambda: all(job.state in _ENDED for job in self.jobs()), "the end in the accounting", 120)
         return self.jobs()
 
     def restarts(self, job: str) -> int:

@@ -69,5 +69,8 @@ def _name_checkpoints(run_dir: Path, composition: Composition) -> None:
 
 
 if __name__ == "__main__":
-    with plain_errors():
-        run(Path(sys.argv[1]))
+    try:
+        with plain_errors():
+            run(Path(sys.argv[1]))
+    finally:
+        stop_signals.end()
