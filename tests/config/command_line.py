@@ -48,7 +48,9 @@ class Ended:
     written: tuple[str, ...]
 
 
-def python(*arguments: str, home: Path, environment: Mapping[str, str] | None = None) -> Ended:
+def python(
+    *arguments: str, home: Path, environment: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
+) -> Ended:
     """Runs `python ARGUMENTS` with working, run and cache folders of its own below `home`."""
     cwd = home / "cwd"
     cwd.mkdir(parents=True)
@@ -72,7 +74,7 @@ def python(*arguments: str, home: Path, environment: Mapping[str, str] | None = 
             stdout=stdout,
             stderr=stderr,
         )
-        stop = Timer(TIMEOUT_S, process.kill)
+        stop = Timer(timeout_s, process.kill)
         stop.start()
         _, status, usage = os.wait4(process.pid, 0)
         stop.cancel()
@@ -98,6 +100,9 @@ def _without_imports(text: str) -> tuple[str, tuple[str, ...]]:
     return "\n".join(said), tuple(name for name in HEAVY if name in imported)
 
 
-def train(*arguments: str, home: Path, environment: Mapping[str, str] | None = None) -> Ended:
+def train(
+    *arguments: str, home: Path, environment: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
+) -> Ended:
     """Runs `python train.py ARGUMENTS`."""
-    return python(str(ROOT / "train.py"), *arguments, home=home, environment=environment)
+    command = (str(ROOT / "train.py"), *arguments)
+    return python(*command, home=home, environment=environment, timeout_s=timeout_s)

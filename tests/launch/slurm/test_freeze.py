@@ -56,3 +56,12 @@ def test_no_torch(tmp_path):
         [sys.executable, "-c", f"{check}assert 'torch' not in sys.modules", str(tmp_path / "home")], cwd=ROOT
     )
     assert ended.returncode == 0
+
+
+def test_the_template_says_where_it_is_to_be_submitted(tmp_path):
+    command = ["bash", str(ROOT / "slurm" / "train.sbatch"), "trainer.seed=3"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    assert ended.returncode == 1 and "submit from the checkout" in ended.stderr, ended.stderr
+    assert list(tmp_path.iterdir()) == []

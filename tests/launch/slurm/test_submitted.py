@@ -8,6 +8,8 @@ from tests.config.command_line import train
 from tests.launch.slurm.launches import LAUNCHER
 from tests.launch.slurm.recorded import Answers
 
+_TIMEOUT_S = 600  # each loads torch for the whole check
+
 
 @pytest.fixture
 def here(tmp_path):
@@ -31,7 +33,8 @@ def sbatch_says(here, lines):
 
 def launch(here, tmp_path, home):
     environment = {"PATH": f"{here.folder}:/usr/bin:/bin", "EULER_RUNS": str(tmp_path / "runs")}
-    return train("-m", LAUNCHER, "trainer.seed=1,2", home=tmp_path / home, environment=environment)
+    arguments = ("-m", LAUNCHER, "trainer.seed=1,2")
+    return train(*arguments, home=tmp_path / home, environment=environment, timeout_s=_TIMEOUT_S)
 
 
 @pytest.mark.parametrize(
