@@ -59,9 +59,8 @@ OWN_LAUNCHER = {
 def test_open_overrides_of_our_own_launcher(given, opened):
     own = "hydra/launcher=submitit_slurm"
     assert open_overrides(["-m", given, own]) == ["-m", opened, own]
-    assert open_overrides([own, given, "hydra/launcher=basic"])[1] == (
-        opened.removeprefix("++") if given.startswith("hydra.") else opened
-    )
+    under_another = opened.removeprefix("++") if given.startswith("hydra.") else opened
+    assert open_overrides([own, given, "hydra/launcher=basic"])[1] == under_another
 
 
 def test_settings_of_the_launcher_are_not_swept():

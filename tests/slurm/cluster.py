@@ -134,7 +134,9 @@ class Cluster:
         for line in table.splitlines():
             name, state, code = line.split("|")
             found[name] = Job(name, state.split()[0], int(code.split(":")[0]), int(code.split(":")[1]))
-        return sorted(found.values(), key=lambda job: [int(number) for number in job.name.split("_")])
+        return sorted(
+            found.values(), key=lambda job: [int(number) for number in re.findall(r"\d+", job.name)]
+        )
 
     def running(self) -> list[str]:
         """Return the names of the jobs that run now and preempt nobody."""
