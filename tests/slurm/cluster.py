@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,23 +120,44 @@ class Cluster:
         return self.ask("squeue", "--noheader", "--array", "--states=all", f"--format={fields}").splitlines()
 
     def jobs(self) -> list[Job]:
-        """Return the jobs since `begin`, in the order of their submission, but for those that preempt others."""
+        """Return the jobs since `begin`, in the order of their submission, but for those that preempt others.
+
+        The controller tells the accounting of a job some time after its submission: it waits for that.
+        """
+        names: set[str] = set()
+        accounted: dict[str, Job] = {}
+
+        def are_accounted() -> bool:
+            names.update(self._submitted())
+            accounted.update(self._accounted(names))
+            return names <= set(accounted)
+
+        wait_until(are_accounted, "the jobs in the accounting", 120)
+        return _in_order(accounted.values())
+
+    def jobs_so_far(self) -> list[Job]:
+        """Return those of `jobs` that the accounting knows by now."""
+        return _in_order(self._accounted(self._submitted()).values())
+
+    def _submitted(self) -> set[str]:
         names = set()
-        for line in self._known("%A|%i|%P"):
-            raw, name, partition = line.split("|")
-            if int(raw) > self._last_old_job and partition != "high":
+        for line in self._known("%A|%P"):
+            name, partition = line.split("|")
+            if int(name) > self._last_old_job and partition != "high":
                 names.add(name)
+        return names
+
+    def _accounted(self, names: set[str]) -> dict[str, Job]:
+        """Return what the accounting knows of jobs, by their plain numbers."""
         if not names:
-            return []
-        fields, wanted = "--format=JobID,State,ExitCode", ",".join(names)
-        table = self.ask("sacct", "-X", "--noheader", "--parsable2", fields, f"--jobs={wanted}")
-        found = {}
+            return {}
+        fields = "--format=JobIDRaw,JobID,State,ExitCode"
+        jobs = {}
+        table = self.ask("sacct", "-X", "--noheader", "--parsable2", fields, f"--jobs={','.join(names)}")
         for line in table.splitlines():
-            name, state, code = line.split("|")
-            found[name] = Job(name, state.split()[0], int(code.split(":")[0]), int(code.split(":")[1]))
-        return sorted(
-            found.values(), key=lambda job: [int(number) for number in re.findall(r"\d+", job.name)]
-        )
+            number, name, state, code = line.split("|")
+            jobs[number] = Job(name, state.split()[0], int(code.split(":")[0]), int(code.split(":")[1]))
+        return jobs
 
     def running(self) -> list[str]:
         """Return the names of the jobs that run now and preempt nobody."""
@@ -192,6 +213,10 @@ class Cluster:
         if not processes.is_alive(int(pid_file.read_text(encoding="utf-8"))):
             self.ask("slurmd", "-f", str(self._conf), "-N", node)
         wait_until(lambda: self._state_of(node) in ("idle", "allocated", "mixed"), f"{node} is back")
+
+
+def _in_order(jobs: Iterable[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: [int(number) for number in re.findall(r"\d+", job.name)])
 
 
 def free_port(first: int) -> int:

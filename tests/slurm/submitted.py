@@ -216,7 +216,7 @@ class Sweep:
         """Return what one wants to know of a test that has failed."""
         files = [file for file in sorted(self.home.glob("*/.job/*")) if file.is_file()]
         lives = [f"== {file}\n{file.read_text(encoding='utf-8')}" for file in files]
-        return "\n".join([*lives, self.logs()[-12000:], *(str(job) for job in self.cluster.jobs())])
+        return "\n".join([*lives, self.logs()[-12000:], *(str(job) for job in self.cluster.jobs_so_far())])
 
 
 def give(folder: Path, user: str) -> None:
