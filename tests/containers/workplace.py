@@ -24,6 +24,7 @@ PACKAGES = {
     "ip": "iproute2",
 }
 USER = "euler-images"
+SECRET = "token-that-must-not-stay"
 ENGINE_S = 60
 
 
@@ -40,6 +41,18 @@ class Workplace:
         # what one session writes and the next does not want
         self.session = Path(tempfile.mkdtemp(prefix="session-", dir=self.folder))
         self.session.chmod(0o755)
+        self.environment |= self._lent()
+
+    def _lent(self) -> dict[str, str]:
+        """A pip.conf and a CA bundle for the builds, which hold a secret."""
+        (self.session / "pip.conf").write_text(f"[global]\ntimeout = 60\n# {SECRET}\n")
+        given = os.environ.get("SSL_CERT_FILE")
+        bundle = Path(given).read_text() if given else ""
+        (self.session / "ca.crt").write_text(f"# {SECRET}\n{bundle}")
+        return {
+            "PIP_CONFIG_FILE": str(self.session / "pip.conf"),
+            "SSL_CERT_FILE": str(self.session / "ca.crt"),
+        }
 
     def _install(self) -> None:
         missing = [
