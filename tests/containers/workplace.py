@@ -1,5 +1,6 @@
 """A place with all that building and running images needs: packages, an engine, Apptainer, a base, wheels, a user."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ class Workplace:
     def __init__(self) -> None:
         self.folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"euler-containers-{os.getuid()}"
         self.folder.mkdir(mode=0o755, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # one engine works on its data at a time
         self._engine: subprocess.Popen[bytes] | None = None
         # the programs of Debian's packages, whatever else is called docker here
         self.environment = os.environ | {"PATH": f"/usr/sbin:/usr/bin:/sbin:/bin:{os.environ['PATH']}"}
@@ -208,3 +211,4 @@ class Workplace:
             self._engine.terminate()
             self._engine.wait(timeout=ENGINE_S)
         shutil.rmtree(self.session, ignore_errors=True)
+        self._lock.close()
