@@ -70,7 +70,7 @@ def measure(folder: Path, tasks: int, repeats: int, launcher: list[str]) -> dict
     try:
         _time([*sweep, f"trainer.seed={','.join(map(str, range(tasks)))}"])
         _wait_for_ends(home, tasks - _RUNNING)
-        measured["status"] = [_time(status) for _ in range(repeats)]
+        measured["status"] = [_time(status, rows=tasks) for _ in range(repeats)]
     finally:
         if (home / "sweep.json").exists():
             _time([sys.executable, "-m", "pipeline.launch.slurm.cancel", "--sweep", str(home)])
@@ -97,10 +97,11 @@ def _stand_in(folder: Path, tasks: int) -> Path:
     return program
 
 
-def _time(command: list[str]) -> float:
+def _time(command: list[str], rows: int = 0) -> float:
+    """Return the seconds that a command took; it has to succeed, and to print a line for each of so many points."""
     begin = time.perf_counter()
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    if done.returncode != 0 or done.stdout.count("trainer.seed=") < rows:
         raise RuntimeError(f"{' '.join(command)[:300]}\n{done.stderr}{done.stdout}")
     return time.perf_counter() - begin
 
