@@ -66,5 +66,7 @@ for name in $(compgen -e); do
   if passes "$name"; then export "${prefix}_$name=${!name}"; fi
 done
 export "${prefix}_PYTHONPATH=$EULER_CODE" "${prefix}_PYTHONNOUSERSITE=1"
+shielded=$(cd "${BASH_SOURCE[0]%/*}/shielded" && pwd)
+if command -v squashfuse_ll > /dev/null; then PATH=$shielded:$PATH; fi
 [ "$run" = - ] || cd "$run" || exit
 exec "$program" exec --cleanenv "${words[@]}" "$EULER_IMAGE" "$@"
