@@ -18,7 +18,7 @@ set -Euo pipefail
 passes() { # NAME: whether a variable of the host is meant for the training
   case $1 in
     SLURM_* | SLURMD_NODENAME | EULER_* | MASTER_* | RANK | WORLD_SIZE | LOCAL_* | NODE_RANK) ;;
-    CUDA_* | NVIDIA_* | NCCL_* | GLOO_* | OMP_* | MKL_* | KMP_* | UCX_* | FI_* | OMPI_* | PMI* | PMIX_*) ;;
+    CUDA_* | NVIDIA_* | NCCL_* | GLOO_* | OMP_* | MKL_* | KMP_* | UCX_* | FI_* | OMPI_* | PMI*) ;;
     TORCH_* | PYTORCH_* | TRITON_* | DS_* | WANDB_* | HYDRA_FULL_ERROR) ;;
     TMPDIR | USER | LOGNAME | TZ | LANG | LC_* | *_proxy | *_PROXY) ;;
     PYTHONSAFEPATH | PYTHONUNBUFFERED | PYTHONFAULTHANDLER | PYTHONHASHSEED) ;;

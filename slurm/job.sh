@@ -60,10 +60,11 @@ run_step() {
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
   # srun has not taken it from sbatch since SLURM 22.05
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  # shellcheck disable=SC2154 # the batch script may set in_image and srun_args
+  # shellcheck disable=SC2154 # the batch script may set it
   if [ -n "${EULER_IMAGE:-}" ]; then
     task=(bash "$EULER_CODE/slurm/in_image.sh" "$run" ${in_image[@]+"${in_image[@]}"} -- "${task[@]}")
   fi
+  # shellcheck disable=SC2154 # the batch script may set it
   exec srun --kill-on-bad-exit=1 --wait=0 --export=ALL --distribution=block ${srun_args[@]+"${srun_args[@]}"} \
     "${task[@]}" < /dev/null
 }
