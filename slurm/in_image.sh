@@ -67,6 +67,8 @@ for name in $(compgen -e); do
 done
 export "${prefix}_PYTHONPATH=$EULER_CODE" "${prefix}_PYTHONNOUSERSITE=1"
 shielded=$(cd "${BASH_SOURCE[0]%/*}/shielded" && pwd)
-if command -v squashfuse_ll > /dev/null; then PATH=$shielded:$PATH; fi
+case $(command -v squashfuse_ll) in
+  /usr/* | /bin/* | /sbin/*) PATH=$shielded:$PATH ;;
+esac
 [ "$run" = - ] || cd "$run" || exit
-exec "$program" exec --cleanenv "${words[@]}" "$EULER_IMAGE" "$@"
+exec "$program" --quiet exec --cleanenv "${words[@]}" "$EULER_IMAGE" "$@"
