@@ -250,7 +250,9 @@ def _check_size(cluster: Cluster, called: str, asked: str | None, shape: Shape) 
         )
 
 
-_SHARE_FOLDER = "choose a folder on the shared file system: set EULER_RUNS for all runs, hydra.sweep.dir, or run.dir"
+_SHARE_FOLDER = (
+    "choose a folder on the shared file system: set EULER_RUNS for all runs, hydra.sweep.dir, or run.dir"
+)
 
 
 def check_shared(key: str, path: Path, remedy: str = _SHARE_FOLDER) -> str | None:
