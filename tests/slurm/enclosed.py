@@ -78,7 +78,11 @@ class EnclosedSweep(Sweep):
     def arguments(self, *arguments: str, setup: Sequence[str] = ()) -> list[str]:
         """Return the command that submits."""
         words = super().arguments(
-            f"container.image={self.image}", f"container.binds=[{self.folder}]", *arguments, setup=setup
+            f"container.image={self.image}",
+            f"container.binds=[{self.folder}]",
+            "container.args=[--contain]",  # else all of /tmp were there, and with it what the jobs are to be given
+            *arguments,
+            setup=setup,
         )
         return [str(self.place.python), *words[1:]]
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def sweep(enclosing_cluster, place, checkout, workplace, shared, reference):
     made.interpreter.write()
     give(folder, USER)
     yield made
-    print(made.describe())
+    sys.stdout.write(made.describe())
 
 
 def refused(sweep, *arguments, **variables):
@@ -106,9 +107,7 @@ def test_a_preempted_sweep(sweep, reference):
     assert "Bus error" not in sweep.logs()
     starts = [line for number in (0, 1) for line in sweep.history(number) if "start " in line]
     assert {line.split()[-1] for line in starts} == {"node1", "node2"}
-    assert '"python": "/opt/venv' in (sweep.run_dir() / "provenance.json").read_text() or "/opt/venv" in (
-        sweep.run_dir() / "provenance.json"
-    ).read_text(encoding="utf-8")
+    assert "/opt/venv" in (sweep.run_dir() / "provenance.json").read_text(encoding="utf-8")
     shown = sweep.command(daily(sweep, "status", "--sweep", str(sweep.home)))
     assert shown.returncode == 0 and shown.stdout.count("finished") == 2, shown.stdout + shown.stderr
 
@@ -178,7 +177,7 @@ def test_refusals(sweep):
     text.write_text("no image\n", encoding="utf-8")
     text.chmod(0o644)
     assert "is no image that apptainer can read" in refused(sweep, f"container.image={text}")
-    assert "has no write permission" not in refused(sweep, f"container.image={sweep.folder}")
+    assert "a folder; valid: an Apptainer image" in refused(sweep, f"container.image={sweep.folder}")
     assert "container.executable=apptainer: no such program here" in refused(sweep, PATH="/usr/bin:/bin")
     wrong = refused(sweep, "trainer.optimizer.config.lrr=1")
     assert "trainer.optimizer.config.lrr" in wrong and "did you mean 'lr'" in wrong
