@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv/bin
 ARGS ?=
 JOBS ?= 2
+DOCKER ?= docker
+BASE_IMAGE ?=
+OUT ?=
 N ?= 100
 WHAT ?= kills
 SEED ?= 1
@@ -16,7 +19,7 @@ CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 
 .DEFAULT_GOAL := help
 .PHONY: help env env-submit lock train test test-long chaos check lint types test-slurm test-slurm-all slurm-up slurm-down
-.PHONY: submit status logs resume cancel sweep-table doctor
+.PHONY: image image-cpu sif sif-cpu test-containers test-containers-all submit status logs resume cancel sweep-table doctor
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +66,26 @@ sweep-table: $(LAUNCH) ## the runs of SWEEP=DIR, best first, as a table and a CS
 doctor: $(LAUNCH) ## what training and submitting need here, what is missing, and what to do
 	@$(DAILY).doctor
 
+image: ## build the Docker image of training on BASE_IMAGE=NAME@sha256:DIGEST (containers/README.md)
+	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh image cuda
+
+image-cpu: ## the same without CUDA
+	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh image cpu
+
+sif: ## build the Apptainer image OUT=containers/euler-cuda.sif: of the Docker image if there is one, else on BASE_IMAGE
+	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh sif cuda $(OUT)
+
+sif-cpu: ## the same without CUDA: OUT=containers/euler-cpu.sif
+	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh sif cpu $(OUT)
+
+test-containers: env ## build both CPU images on this machine and run in them (as root; 10 minutes)
+	$(VENV)/python -m pytest -m "containers and not long" tests/containers tests/slurm $(ARGS)
+
+test-containers-all: env ## build and run the CUDA image too, and all that images may meet
+	$(VENV)/python -m pytest -m containers tests/containers tests/slurm $(ARGS)
+
 test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
-	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long" tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long and not containers" tests/slurm $(ARGS)
 
 test-slurm-all: env ## run all that a cluster may do to a job
 	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m slurm tests/slurm $(ARGS)

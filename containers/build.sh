@@ -76,7 +76,7 @@ build_sif() {
   if has_image; then
     echo "containers/build.sh: from the Docker image $tag"
     "$docker" save --output "$work/image.tar" "$tag"
-    bootstrap=docker-archive base=$work/image.tar
+    bootstrap=docker-archive base=../image.tar
     base_name=$("$docker" image inspect --format '{{index .Config.Labels "org.opencontainers.image.base.name"}}' "$tag")
     # all is in it but what Apptainer wants otherwise; the folders and the home that suit Docker alone are left out
     awk '/^%/ { skip = /^%(files|post)/ } !skip' "$definition" >"$work/apptainer.def"
@@ -85,7 +85,10 @@ build_sif() {
   else
     require_base
     echo "containers/build.sh: from the definition"
-    if [[ $base == *.tar ]]; then bootstrap=docker-archive base=$(realpath "$base"); fi
+    if [[ $base == *.tar ]]; then
+      ln -s "$(realpath "$base")" "$work/base.tar" # the path is written into the image
+      bootstrap=docker-archive base=../base.tar
+    fi
     mkdir "$work/mnt"
     if [ -n "${PIP_CONFIG_FILE:-}" ]; then cp -L "$PIP_CONFIG_FILE" "$work/mnt/pip.conf"; fi
     if [ -n "${SSL_CERT_FILE:-}" ]; then cp -L "$SSL_CERT_FILE" "$work/mnt/ca.crt"; fi

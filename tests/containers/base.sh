@@ -22,5 +22,5 @@ cat >"$work/archive/config.json" <<END
  "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "debootstrap"}]}
 END
 echo '[{"Config": "config.json", "RepoTags": ["euler-base:debootstrap"], "Layers": ["layer.tar"]}]' >"$work/archive/manifest.json"
-tar -C "$work/archive" --sort=name --mtime=@0 --numeric-owner -cf "$out.new" .
+tar -C "$work/archive" --sort=name --mtime=@0 --numeric-owner -cf "$out.new" manifest.json config.json layer.tar
 mv "$out.new" "$out"
