@@ -26,11 +26,15 @@ pytestmark = [pytest.mark.slurm, pytest.mark.containers]
 
 
 @pytest.fixture(scope="module")
-def place(workplace):
-    """The user, the image, Apptainer, and an interpreter that can submit."""
+def place(workplace, request):
+    """The user, the image, Apptainer, and an interpreter that can submit.
+
+    EULER_TEST_SIF and EULER_TEST_APPTAINER, the folder of the program, save building them.
+    """
     image, programs = os.environ.get("EULER_TEST_SIF"), os.environ.get("EULER_TEST_APPTAINER")
     if not image or not programs:
-        pytest.skip("EULER_TEST_SIF and EULER_TEST_APPTAINER name no image and no folder with apptainer")
+        image = request.getfixturevalue("sif_cpu")
+        programs = request.getfixturevalue("site").apptainer
     subprocess.run(["userdel", USER], capture_output=True)
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/bash", USER], check=True)
     python = reachable_python(workplace / "light", light_packages())
@@ -109,7 +113,7 @@ def test_a_preempted_sweep(sweep, reference):
     assert {line.split()[-1] for line in starts} == {"node1", "node2"}
     assert "/opt/venv" in (sweep.run_dir() / "provenance.json").read_text(encoding="utf-8")
     shown = sweep.command(daily(sweep, "status", "--sweep", str(sweep.home)))
-    assert shown.returncode == 0 and shown.stdout.count("finished") == 2, shown.stdout + shown.stderr
+    assert shown.returncode == 0 and "2 runs: 2 finished" in shown.stdout, shown.stdout + shown.stderr
 
 
 def daily(sweep, command, *arguments):
@@ -165,8 +169,9 @@ def test_cancelled_and_resumed(sweep, reference):
 
 
 def test_an_error_of_the_training(sweep):
-    sweep.interpreter.flaw.write_text("0\n", encoding="utf-8")
     sweep.submit(*recipes.ONE.common)
+    sweep.wait_for_step(2)
+    sweep.interpreter.flaw.write_text("0\n", encoding="utf-8")
     assert "a flaw in the code" in failed_once(sweep)
 
 
