@@ -152,6 +152,7 @@ def test_two_ranks_of_a_node(strike, sweep, reference):
     sweep.check_equal(expected)
 
 
+@pytest.mark.long
 def test_cancelled_and_resumed(sweep, reference):
     """scancel leaves nothing on the node; the run goes on from the login node."""
     expected = reference(recipes.ONE)
@@ -168,6 +169,7 @@ def test_cancelled_and_resumed(sweep, reference):
     sweep.check_equal(expected)
 
 
+@pytest.mark.long
 def test_an_error_of_the_training(sweep):
     sweep.submit(*recipes.ONE.common)
     sweep.wait_for_step(2)
@@ -196,6 +198,7 @@ def test_refusals(sweep):
     assert "another containers/requirements-cpu.lock" in other and "build the image anew (make sif)" in other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["program", "image", "another image"])
 def test_what_is_gone_when_the_job_starts(what, sweep):
     """The job fails with a clear line, and is not started again."""
