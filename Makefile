@@ -88,7 +88,7 @@ test-slurm: env ## run representative tests on a throw-away SLURM cluster for ea
 	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long and not containers" tests/slurm $(ARGS)
 
 test-slurm-all: env ## run all that a cluster may do to a job
-	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m slurm tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not containers" tests/slurm $(ARGS)
 
 slurm-up: ## start a throw-away SLURM of two nodes on this machine (as root); CLUSTER=folder PORT=first of its ports
 	@slurm/cluster/up.sh $(CLUSTER) $(PORT)

@@ -27,7 +27,9 @@ def test_it_has_no_torch_and_submits(site, login_node, folder):
 @pytest.mark.parametrize("target", ["status", "logs", "resume", "cancel", "sweep-table"])
 def test_looking_after_jobs(target, site, login_node, folder):
     """Every command gets as far as to say that there is no such run."""
-    code, output = site.attempt("make", "-C", login_node, target, f"RUN={folder}/none", EULER_RUNS=str(folder))
+    code, output = site.attempt(
+        "make", "-C", login_node, target, f"RUN={folder}/none", EULER_RUNS=str(folder)
+    )
     assert code == 2 and "LaunchError: " in output and "no run" in output, output
 
 
