@@ -13,7 +13,7 @@ CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 
 .DEFAULT_GOAL := help
 .PHONY: help env train test test-long chaos check lint types test-slurm test-slurm-all slurm-up slurm-down
-.PHONY: submit status logs resume cancel sweep-table doctor
+.PHONY: reproduce submit status logs resume cancel sweep-table doctor
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ sweep-table: env ## the runs of SWEEP=DIR, best first, as a table and a CSV file
 
 doctor: env ## what training and submitting need here, what is missing, and what to do
 	@$(DAILY).doctor
+
+reproduce: env ## is RUN=DIR the same here and now? STEPS=20; ARGS="--ignore commit" goes on although that differs
+	@$(VENV)/python -m pipeline.launch.reproduce $(if $(RUN),"$(RUN)") $(if $(STEPS),--steps $(STEPS)) $(ARGS)
 
 test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
 	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long" tests/slurm $(ARGS)

@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.errors import PeerError, TrainingError
+from pipeline.launch import replay
+from pipeline.launch.attempt import record_attempt
 from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
@@ -20,7 +22,6 @@ from pipeline.launch.report import (
     resume_command,
 )
 from pipeline.launch.roll_call import RollCall, hold_roll_call
-from pipeline.launch.sessions import record_session
 from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _train(
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
     from pipeline.training.callbacks.build import build_record
+    from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
     from pipeline.training.ranks.agreement import StopRequested
@@ -83,7 +85,7 @@ def _train(
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
     notes = [*checked.notes, *start.notes]
     if rank == 0:
-        notes += record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
+        notes += record_attempt(run, checked, data.corpus, start)
     for note in notes:
         _log.info("note: %s", note)
     if settings.log_model_structure:
@@ -91,7 +93,8 @@ def _train(
 
     loggers = assembly.build_run_loggers(config, checked.losses, run.path, start)
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
-    checkpoints = assembly.build_checkpoints(config, store, stop)
+    losses = LossRecord(run.path, replay.steps_of(run.path))
+    checkpoints = assembly.build_checkpoints(config, store, stop, losses)
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
     record = build_record(config, run.path)
     trainer = assembly.build_trainer(
