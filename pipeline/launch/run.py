@@ -26,6 +26,7 @@ from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
+    from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.module import AutoencoderModule
     from pipeline.training.start import Start
     from pipeline.training.watch.watchdog import Watchdog
@@ -64,7 +65,6 @@ def _train(
     # The one place above which nothing imports torch: refusals and submission stay fast.
     from pipeline.training import assembly
     from pipeline.training.callbacks.build import build_record
-    from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
     from pipeline.training.ranks.agreement import StopRequested
@@ -83,18 +83,15 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    notes = [*checked.notes, *start.notes]
-    if rank == 0:
-        notes += record_attempt(run, checked, data.corpus, start)
-    for note in notes:
+    attempt_notes = record_attempt(run, checked, data.corpus, start) if rank == 0 else []
+    for note in (*checked.notes, *start.notes, *attempt_notes):
         _log.info("note: %s", note)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
 
     loggers = assembly.build_run_loggers(config, checked.losses, run.path, start)
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
-    losses = LossRecord(run.path, replay.steps_of(run.path))
-    checkpoints = assembly.build_checkpoints(config, store, stop, losses)
+    checkpoints = assembly.build_checkpoints(config, store, stop, _build_losses(run))
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
     record = build_record(config, run.path)
     trainer = assembly.build_trainer(
@@ -120,6 +117,12 @@ def _train(
     if stop_signals.has_saved:
         _leave(called)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _build_losses(run: RunDirectory) -> "LossRecord":
+    from pipeline.training.callbacks.loss_record import LossRecord
+
+    return LossRecord(run.path, replay.steps_of(run.path))
 
 
 def _leave(called: RollCall | None) -> NoReturn:
