@@ -111,18 +111,22 @@ def _differing(
     roots: dict[str, Path],
     bad: dict[str, str],
 ) -> Iterator[str]:
+    moved = []  # most often the consequence of another difference
     for part, path in sorted({*then, *now}, key=lambda key: (key[1], key[0])):
         old, new, where = then.get((part, path)), now.get((part, path)), roots[part] / path
         if new is None:
             others = [other for other in roots if (other, path) in now]
-            lost = f"was for {part}, is for {others[0]}" if others else bad.get(str(where)) or "is gone"
-            yield f"{where}: {lost}"
+            if others:
+                moved.append(f"{where}: was for {part}, is for {others[0]}")
+            else:
+                yield f"{where}: {bad.get(str(where), 'is gone')}"
         elif old is None and not any((other, path) in then for other in roots):
             yield f"{where}: was not there"
         elif old is not None and old.size_bytes != new.size_bytes:
             yield f"{where}: had {old.size_bytes} bytes, has {new.size_bytes}"
         elif old is not None and old.num_frames != new.num_frames:
             yield f"{where}: had {old.num_frames} samples, has {new.num_frames}"
+    yield from moved
 
 
 def _with_other_content(recorded: Iterable[DataFile], roots: dict[str, Path]) -> Iterator[str]:

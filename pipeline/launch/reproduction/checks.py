@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import compose
 from pipeline.launch import surroundings
 from pipeline.launch.attempt import file_digest
 from pipeline.launch.code import code_digest
@@ -152,6 +153,9 @@ def check_config(run_dir: Path, record: Mapping[str, Any]) -> Finding:
         return same("config", f"config.yaml as it was written, seed {record.get('seed')}")
     values = edited_values(run_dir, record)
     file = run_dir / "config.yaml"
+    seed = compose.read(file).trainer.seed
+    if values is None and record.get("seed") not in (None, seed):
+        return different("config", was_is("trainer.seed", record["seed"], seed), f"put it back in {file}")
     if values is None:
         return different("config", f"{file} was edited; no copy as it was written is left to tell where")
     if not values:
