@@ -72,9 +72,9 @@ def read_losses(run_dir: Path) -> Losses | None:
             row = json.loads(line)
             if row["step"] != len(losses) + 1 or not row["loss"]:
                 raise ValueError(row["step"])
-            losses.append([str(loss) for loss in row["loss"]])
-            for loss in losses[-1]:
+            for loss in row["loss"]:
                 float.fromhex(loss)
+            losses.append(list(row["loss"]))
     except (ValueError, LookupError, TypeError):
         raise LaunchError(
             f"{path}: damaged in line {len(losses) + 1}, so the run cannot be compared with"

@@ -44,7 +44,10 @@ class LossRecord(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the file in the state of the checkpoint; of steps that are not in it, none are recorded."""
-        self._is_on = trainer.is_global_zero and len(self._steps) == min(trainer.global_step, RECORDED_STEPS)
+        if not trainer.is_global_zero:
+            self._steps = []  # the checkpoint's are those of the first rank
+            return
+        self._is_on = len(self._steps) == min(trainer.global_step, RECORDED_STEPS)
         if self._is_on and (self._steps or self._path.exists()):
             self._write()
 
