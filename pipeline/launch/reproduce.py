@@ -119,11 +119,14 @@ def _reproduce(run_dir: Path, record: dict[str, Any], options: argparse.Namespac
         config = config.model_copy(update={"data": data})
         return check_data(run_dir, record, config)
 
+    doubts = []
     for finding in _findings(run_dir, record, checked_data):
         if not _tell(finding, options.ignore):
             return False
+        if finding.verdict is not Verdict.SAME:
+            doubts.append(f"{finding.topic} {finding.verdict}")
     assert config is not None
-    return _compare(run_dir, config, beginning, options.steps, folder)
+    return _compare(run_dir, config, beginning, options.steps, folder, doubts)
 
 
 def _findings(
@@ -153,19 +156,20 @@ def _tell(finding: Finding, ignored: frozenset[str]) -> bool:
     return False
 
 
-def _compare(run_dir: Path, config: Config, beginning: Beginning | None, steps: int, folder: Path) -> bool:
+def _compare(
+    run_dir: Path, config: Config, beginning: Beginning | None, steps: int, folder: Path, doubts: list[str]
+) -> bool:
     losses = recorded.read_losses(run_dir)
-    if losses is None or beginning is None:
-        why = "the run was begun by an earlier version, which kept none"
+    if beginning is None or not losses:
+        why = "the run has not come so far, or its losses.jsonl is lost"
+        if beginning is None:
+            why = "the run was begun by an earlier version, which kept none"
         _say(
             "not known",
             f"no losses of the first steps are recorded ({why}): there is nothing to compare with",
         )
         return False
     most = min(len(losses), beginning.comparable_steps or len(losses))
-    if not losses or beginning.comparable_steps == 0 or not most:
-        _say("not known", "the run has recorded no step: there is nothing to compare with")
-        return False
     if most < min(steps, len(losses)):
         _say(
             "",
@@ -182,7 +186,8 @@ def _compare(run_dir: Path, config: Config, beginning: Beginning | None, steps: 
     if difference is not None:
         _say("different", f"losses: {difference}")
         return False
-    _say("identical", f"{steps} steps, each loss the same to the bit")
+    doubt = f" ({', '.join(doubts)})" if doubts else ""
+    _say("identical", f"{steps} steps, each loss the same to the bit{doubt}")
     return True
 
 

@@ -1,84 +1,17 @@
 """`make reproduce`: a run that is the same says so, and the first thing that is not is named."""
 
 import json
-import logging
 import os
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
-from pipeline.launch import image, reproduce
+from pipeline.launch import image
 from pipeline.launch.lock import hold
 from pipeline.launch.surroundings import LOCK_STAMP
-from tests.integration.background import Background
-from tests.integration.runs import TINY
-
-FILES = ("a.wav", "b.wav", "c.wav", "d.wav")
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, preloaded, cache_dir):
-    """A run of four steps on four files of noise, on one thread."""
-    place = tmp_path_factory.mktemp("reproduce")
-    (place / "audio").mkdir()
-    for number, name in enumerate(FILES):
-        noise = np.random.default_rng(number).normal(0, 0.1, 44100)
-        soundfile.write(place / "audio" / name, noise, 44100)
-    words = ("trainer.trainer.max_steps=4", "data=folder", f"data.root={place / 'audio'}")
-    run = Background(preloaded, place, cache_dir, *TINY, *words, f"run.dir={place / 'run'}").end()
-    assert run.code == 0, run.output
-    return place
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """Another copy of the run and its audio, to be changed."""
-    place = tmp_path / "copied"
-    shutil.copytree(finished, place)
-    return SimpleNamespace(place=place, run=place / "run", audio=place / "audio")
-
-
-@pytest.fixture
-def ask(monkeypatch, capsys, cache_dir):
-    """Ask whether a run is the same; gives the exit code and what was said."""
-    logger = logging.getLogger("pipeline")
-    before = (logger.handlers[:], logger.propagate, logger.level)
-    monkeypatch.setenv("EULER_CACHE", str(cache_dir))
-
-    def reproduced(run, *arguments):
-        monkeypatch.setattr("sys.argv", ["reproduce", str(run), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            reproduce.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out + said.err
-
-    yield reproduced
-    logger.handlers[:], logger.propagate = before[:2]
-    logger.setLevel(before[2])
-
-
-def edit(file, old, new):
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
-def record(run, **changes):
-    """Have the run say that it was made of something else."""
-    path = run / "provenance.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def recorded(run, key):
-    return json.loads((run / "provenance.json").read_text())[key]
-
-
-def forget_losses(run):
-    """All checks are made, and nothing is trained."""
-    (run / "losses.jsonl").unlink()
+from tests.integration.kept_run import edit, forget_losses, record, recorded
 
 
 def state_of(folder):
@@ -88,25 +21,25 @@ def state_of(folder):
     }
 
 
-def test_the_same_run_is_identical_and_left_alone(finished, ask, tmp_path, monkeypatch):
+def test_the_same_run_is_identical_and_left_alone(finished_run, ask, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = state_of(finished)
-    code, said = ask(finished / "run")
+    before = state_of(finished_run)
+    code, said = ask(finished_run / "run")
     assert code == 0, said
     assert "identical  4 steps" in said and "4 steps are recorded" in said
-    assert state_of(finished) == before and list(tmp_path.iterdir()) == []
+    assert state_of(finished_run) == before and list(tmp_path.iterdir()) == []
 
 
-def test_what_a_run_records_is_whole(finished):
-    facts = json.loads((finished / "run" / "provenance.json").read_text())
-    assert facts["data"]["files"] == 4 and facts["data"]["train_root"] == str(finished / "audio")
+def test_what_a_run_records_is_whole(finished_run):
+    facts = json.loads((finished_run / "run" / "provenance.json").read_text())
+    assert facts["data"]["files"] == 4 and facts["data"]["train_root"] == str(finished_run / "audio")
     assert facts["packages"]["numpy"] and facts["git"]["code_sha256"]
     assert facts["hardware"]["driver"] is None or facts["hardware"]["gpus"]
     (attempt,) = facts["attempts"]
     assert attempt["step"] == 0 and attempt["torch_threads"] == 1 and attempt["changes"] == {}
-    losses = [json.loads(line) for line in (finished / "run" / "losses.jsonl").read_text().splitlines()]
+    losses = [json.loads(line) for line in (finished_run / "run" / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in losses] == [1, 2, 3, 4]
-    with (finished / "run" / "metrics.csv").open() as file:
+    with (finished_run / "run" / "metrics.csv").open() as file:
         header, *rows = (line.rstrip("\n").split(",") for line in file)
     column = header.index("train/loss")
     logged = [float(row[column]).hex() for row in rows if row[column]]
@@ -285,81 +218,3 @@ def test_records_that_are_damaged_are_named(copied, ask):
     (copied.run / "provenance.json").write_text("{")
     code, said = ask(copied.run, "--data", copied.audio)
     assert code == 1 and "provenance.json: damaged" in said
-
-
-HORIZON = (  # rates that follow from the horizon, and a validation within the first steps
-    *TINY,
-    "trainer.trainer.max_steps=24",
-    "data.train_dataset.segments_per_epoch=16",
-    "trainer.trainer.check_val_every_n_epoch=1",
-    "trainer.scheduler.type=CosineAnnealingLR",
-    "trainer.scheduler.config={T_max: 24}",
-    "trainer.trainer.save_every_n_epochs=1",
-)
-TWO = ("trainer.num_gpus=0", "trainer.num_processes=2")
-SHAPES = {
-    "two processes": TWO,
-    "accumulation": ("trainer.trainer.accumulate_grad_batches=2",),
-    "DeepSpeed": (*TWO, "trainer.strategy=deepspeed"),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("words", SHAPES.values(), ids=SHAPES)
-def test_every_shape_of_a_run_is_repeated(train, ask, words):
-    run = train(*HORIZON, *words)
-    assert run.code == 0, run.output
-    code, said = ask(run.directory, "--steps", 6)
-    assert code == 0 and "identical  6 steps" in said, said
-
-
-@pytest.mark.long
-def test_a_run_that_was_killed_and_resumed_is_identical(tmp_path, preloaded, cache_dir, train, ask):
-    """Each step is recorded once, with the losses of the run that was never interrupted."""
-    whole = train(*HORIZON, name="whole")
-    killed = Background(preloaded, tmp_path, cache_dir, *HORIZON, "trainer.trainer.max_steps=100000")
-    killed.wait_for(lambda run: any(path.stat().st_size for path in run.runs.rglob("last.ckpt")))
-    killed.send("SIGKILL")
-    run_dir = killed.end().directory
-    words = (f"run.resume={run_dir}", "trainer.trainer.max_steps=24")
-    assert train(*words, name="again").code == 0
-    assert (run_dir / "losses.jsonl").read_bytes() == (whole.directory / "losses.jsonl").read_bytes()
-    assert [attempt["step"] > 0 for attempt in recorded(run_dir, "attempts")] == [False, True]
-    code, said = ask(run_dir)
-    assert code == 0 and "identical  20 steps" in said, said
-
-
-@pytest.mark.long
-def test_what_a_run_went_on_with_ends_the_comparison(train, ask):
-    run = train(*HORIZON, "trainer.trainer.max_steps=4")
-    words = (
-        f"run.resume={run.directory}",
-        "trainer.trainer.max_steps=8",
-        *TWO,
-        "data.train_dataloader.batch_size=2",
-    )
-    assert train(*words, name="again").code == 0
-    code, said = ask(run.directory)
-    assert code == 0 and "identical  4 steps" in said, said
-    assert "after step 4 the run went on with another number of processes, batch size" in said
-
-
-@pytest.mark.long
-def test_another_seed_gives_another_loss(copied, ask):
-    edit(copied.run / "config.yaml", "seed: 94", "seed: 95")
-    code, said = ask(copied.run, "--data", copied.audio, "--ignore", "config")
-    assert code == 1 and "different  losses: step 1: the loss was " in said
-
-
-@pytest.mark.long
-def test_the_weights_that_a_run_began_with_are_checked(train, ask, copied):
-    run = train(*TINY, f"run.init_from={copied.run}")
-    code, said = ask(run.directory)
-    assert code == 0 and f"start      same: the weights of {copied.run}" in said, said
-    weights = copied.run / "checkpoints" / "best.ckpt"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    code, said = ask(run.directory)
-    assert code == 1 and f"different  start: {weights}: not the weights" in said
-    shutil.rmtree(copied.run)
-    code, said = ask(run.directory)
-    assert code == 1 and f"different  start: {weights}: the weights that the run began with are gone" in said
