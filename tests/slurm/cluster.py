@@ -63,10 +63,12 @@ class Cluster:
     Args:
         folder: of its own, reachable for every user.
         port: first of 16 free ones.
+        entry: words that start a command on its machines.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, entry: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self._entry = entry
         self._port = port
         self._conf = folder / "slurm.conf"
         self._last_old_job = 0
@@ -81,7 +83,9 @@ class Cluster:
 
     def start(self) -> None:
         subprocess.run(
-            [_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL
+            [*self._entry, _SCRIPTS / "up.sh", self.folder, str(self._port)],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
 
     def stop(self) -> None:
@@ -211,7 +215,7 @@ class Cluster:
         """Start a node's daemon again, if it has died."""
         pid_file = self.folder / f"slurmd.{node}.pid"
         if not processes.is_alive(int(pid_file.read_text(encoding="utf-8"))):
-            self.ask("slurmd", "-f", str(self._conf), "-N", node)
+            self.ask(*self._entry, "slurmd", "-f", str(self._conf), "-N", node)
         wait_until(lambda: self._state_of(node) in ("idle", "allocated", "mixed"), f"{node} is back")
 
 
