@@ -8,6 +8,7 @@ from tests.integration.background import Background
 from tests.integration.kept_run import edit, recorded
 from tests.integration.runs import TINY
 
+EDITED = ("--ignore", "commit")  # by whoever works on the checkout meanwhile
 HORIZON = (  # rates that follow from the horizon, and a validation within the first steps
     *TINY,
     "trainer.trainer.max_steps=24",
@@ -30,7 +31,7 @@ SHAPES = {
 def test_every_shape_of_a_run_is_repeated(train, ask, words):
     run = train(*HORIZON, *words)
     assert run.code == 0, run.output
-    code, said = ask(run.directory, "--steps", 6)
+    code, said = ask(run.directory, "--steps", 6, *EDITED)
     assert code == 0 and "identical  6 steps" in said, said
 
 
@@ -46,7 +47,7 @@ def test_a_run_that_was_killed_and_resumed_is_identical(tmp_path, preloaded, cac
     assert train(*words, name="again").code == 0
     assert (run_dir / "losses.jsonl").read_bytes() == (whole.directory / "losses.jsonl").read_bytes()
     assert [attempt["step"] > 0 for attempt in recorded(run_dir, "attempts")] == [False, True]
-    code, said = ask(run_dir)
+    code, said = ask(run_dir, *EDITED)
     assert code == 0 and "identical  20 steps" in said, said
 
 
@@ -60,7 +61,7 @@ def test_what_a_run_went_on_with_ends_the_comparison(train, ask):
         "data.train_dataloader.batch_size=2",
     )
     assert train(*words, name="again").code == 0
-    code, said = ask(run.directory)
+    code, said = ask(run.directory, *EDITED)
     assert code == 0 and "identical  4 steps" in said, said
     assert "after step 4 the run went on with another number of processes, batch size" in said
 
@@ -68,19 +69,19 @@ def test_what_a_run_went_on_with_ends_the_comparison(train, ask):
 @pytest.mark.long
 def test_another_seed_gives_another_loss(copied, ask):
     edit(copied.run / "config.yaml", "seed: 94", "seed: 95")
-    code, said = ask(copied.run, "--data", copied.audio, "--ignore", "config")
+    code, said = ask(copied.run, "--data", copied.audio, "--ignore", "config,commit")
     assert code == 1 and "different  losses: step 1: the loss was " in said
 
 
 @pytest.mark.long
 def test_the_weights_that_a_run_began_with_are_checked(train, ask, copied):
     run = train(*TINY, f"run.init_from={copied.run}")
-    code, said = ask(run.directory)
+    code, said = ask(run.directory, *EDITED)
     assert code == 0 and f"start      same: the weights of {copied.run}" in said, said
     weights = copied.run / "checkpoints" / "best.ckpt"
     weights.write_bytes(weights.read_bytes()[:-1])
-    code, said = ask(run.directory)
+    code, said = ask(run.directory, *EDITED)
     assert code == 1 and f"different  start: {weights}: not the weights" in said
     shutil.rmtree(copied.run)
-    code, said = ask(run.directory)
+    code, said = ask(run.directory, *EDITED)
     assert code == 1 and f"different  start: {weights}: the weights that the run began with are gone" in said

@@ -28,8 +28,9 @@ def check_image(run_dir: Path, record: Mapping[str, Any]) -> Finding:
     if then is None and now is None:
         return same("image", "none, the packages of this machine")
     if then is None or now is None:
-        inside = "apptainer exec IMAGE python -m pipeline.launch.reproduce RUN"
-        remedy = f"in that image: {inside}" if then else "outside of any image: make reproduce RUN=DIR"
+        path = (then or {}).get("path") or "IMAGE"
+        inside = f"apptainer exec {path} python -m pipeline.launch.reproduce {run_dir}"
+        remedy = f"in that image: {inside}" if then else f"outside of any image: make reproduce RUN={run_dir}"
         return different("image", was_is("it", _name(then), _name(now)), remedy)
     if then.get("digest") and now.get("digest"):
         if then["digest"] == now["digest"]:
