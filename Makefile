@@ -67,7 +67,6 @@ sweep-table: $(LAUNCH) ## the runs of SWEEP=DIR, best first, as a table and a CS
 doctor: $(LAUNCH) ## what training and submitting need here, what is missing, and what to do
 	@$(DAILY).doctor
 
-<<<<<<< HEAD
 image: ## build the Docker image of training on BASE_IMAGE=NAME@sha256:DIGEST (containers/README.md)
 	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh image cuda
 
@@ -85,10 +84,9 @@ test-containers: env ## build both CPU images on this machine and run in them (a
 
 test-containers-all: env ## build and run the CUDA image too, and all that images may meet
 	$(VENV)/python -m pytest -m containers tests/containers tests/slurm $(ARGS)
-=======
+
 reproduce: env ## is RUN=DIR the same here and now? STEPS=20; ARGS="--ignore commit" goes on although that differs
 	@$(VENV)/python -m pipeline.launch.reproduce $(if $(RUN),"$(RUN)") $(if $(STEPS),--steps $(STEPS)) $(ARGS)
->>>>>>> fb97839e9fd09432eefb0c93fc8bbb7b5b3df052
 
 test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
 	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long and not containers" tests/slurm $(ARGS)
