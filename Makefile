@@ -19,7 +19,8 @@ CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 
 .DEFAULT_GOAL := help
 .PHONY: help env env-submit lock train test test-long chaos check lint types test-slurm test-slurm-all slurm-up slurm-down
-.PHONY: image image-cpu sif sif-cpu test-containers test-containers-all submit status logs resume cancel sweep-table doctor
+.PHONY: image image-cpu sif sif-cpu test-containers test-containers-all
+.PHONY: reproduce submit status logs resume cancel sweep-table doctor
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,11 +85,14 @@ test-containers: env ## build both CPU images on this machine and run in them (a
 test-containers-all: env ## build and run the CUDA image too, and all that images may meet
 	$(VENV)/python -m pytest -m containers tests/containers tests/slurm $(ARGS)
 
+reproduce: env ## is RUN=DIR the same here and now? STEPS=20; ARGS="--ignore commit" goes on although that differs
+	@$(VENV)/python -m pipeline.launch.reproduce $(if $(RUN),"$(RUN)") $(if $(STEPS),--steps $(STEPS)) $(ARGS)
+
 test-slurm: env ## run representative tests on a throw-away SLURM cluster for each of the JOBS (as root; 12 minutes)
 	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not long and not containers" tests/slurm $(ARGS)
 
 test-slurm-all: env ## run all that a cluster may do to a job
-	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m slurm tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 -m "slurm and not containers" tests/slurm $(ARGS)
 
 slurm-up: ## start a throw-away SLURM of two nodes on this machine (as root); CLUSTER=folder PORT=first of its ports
 	@slurm/cluster/up.sh $(CLUSTER) $(PORT)

@@ -198,7 +198,8 @@ def settle(composition: Composition) -> Config:
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))
-    return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
+    container = config.container.model_copy(update=_absolute_paths(config.container, ("image",)))
+    return config.model_copy(update={"trainer": trainer, "data": data, "run": run, "container": container})
 
 
 def _absolute_paths(section: Any, names: Iterable[str]) -> dict[str, str]:
@@ -288,6 +289,8 @@ def _complete(tree: dict[Any, Any]) -> None:
     """Give a run that an earlier version began the shipped values of keys that there were not yet."""
     if "site" not in tree:
         tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
+    if "container" not in tree:
+        tree["container"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml").container)
     trainer, shipped = tree.get("trainer"), shipped_trainer()
     if isinstance(trainer, dict):
         for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():

@@ -1,6 +1,5 @@
 """The images of a session: built once from the checkout, by an engine and an Apptainer that are stopped at the end."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,24 +13,9 @@ from tests.containers.workplace import HERE, Workplace
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[Workplace]:
-    """Return where images are built and run."""
-    assert os.getuid() == 0, "make test-containers installs an engine and makes a user: run it as root"
-    made = Workplace()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
 def image_cpu(site: Workplace) -> str:
     """Return the name of the CPU image in the engine."""
     return site.image("cpu")
-
-
-@pytest.fixture(scope="session")
-def sif_cpu(site: Workplace) -> Path:
-    """Return the CPU image for Apptainer."""
-    return site.sif("cpu")
 
 
 @pytest.fixture(scope="session")
