@@ -64,7 +64,7 @@ def check(
     config, notes = _drop_pre_transform_keys(config, given)
     stft = check_stft(config)
     model = plan_model(config.model.model_dump(), stft)
-    losses = plan_losses(config.trainer.loss_config, model.loss_keys)
+    losses = plan_losses(config.trainer.loss_config, model.loss_keys, channels=config.data.channels)
     metrics = _check_metrics(config)
     _check_monitor(config, metrics)
     check_data_root(config)

@@ -1,5 +1,6 @@
 """The weighted sum of all losses of a run."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +11,7 @@ from pipeline.config.registry import load
 from pipeline.errors import ConfigError
 from pipeline.losses import LOSSES
 from pipeline.losses.plan import ROOT, LossPlan, PlannedLoss
+from pipeline.losses.weight_schedule import WeightSchedule
 
 
 class Reconstruction(Protocol):
@@ -41,7 +43,7 @@ class Term(NamedTuple):
 
     name: str
     loss: nn.Module
-    weight: float
+    weight: WeightSchedule
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class LossReport:
 
 
 class CompositeLoss(nn.Module):
-    """Sum of `weight * loss` over the terms.
+    """Sum of `weight(step) * loss` over the terms.
 
     Args:
         terms: the active losses, at least one, each name once, each weight positive.
@@ -69,19 +71,23 @@ class CompositeLoss(nn.Module):
     def __init__(self, terms: Sequence[Term]) -> None:
         super().__init__()
         assert terms and len({term.name for term in terms}) == len(terms), terms
-        assert all(term.weight > 0 for term in terms), terms
+        assert all(term.weight.weight > 0 for term in terms), terms
         self.names = tuple(term.name for term in terms)
         self.weights = tuple(term.weight for term in terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
 
-    def forward(self, output: Reconstruction) -> LossReport:
+    def forward(self, output: Reconstruction, step: int = 0) -> LossReport:
         """Return the total and each term of one batch.
+
+        Args:
+            output: of the model.
+            step: optimiser steps done.
 
         Raises:
             ShapeError: an estimate and its reference differ in shape.
         """
         raw = [loss(*_inputs(output, str(loss.domain))) for loss in self.losses]
-        scaled = [weight * value for weight, value in zip(self.weights, raw, strict=True)]
+        scaled = [weight.at(step) * value for weight, value in zip(self.weights, raw, strict=True)]
         total = sum(scaled[1:], start=scaled[0])
         values = {name: value.detach() for name, value in zip(self.names, raw, strict=True)}
         weighted = {name: value.detach() for name, value in zip(self.names, scaled, strict=True)}
@@ -103,16 +109,15 @@ def build_losses(plan: LossPlan, *, sample_rate_hz: int, where: str = ROOT) -> C
 
 
 def _build(planned: PlannedLoss, sample_rate_hz: int, where: str) -> Term:
-    runtime: dict[str, dict[str, Any]] = {
-        "mel": {"sample_rate_hz": sample_rate_hz},
-        "bottleneck": {"key": planned.name},
-    }
+    program: dict[str, Any] = {"sample_rate_hz": sample_rate_hz, "key": planned.name}
     loss_class = load(LOSSES[planned.family][planned.name])
+    arguments = inspect.signature(loss_class).parameters.values()
+    supplied = {item.name: program[item.name] for item in arguments if item.kind is item.KEYWORD_ONLY}
     try:
-        loss = loss_class(**planned.config, **runtime.get(planned.family, {}))
+        loss = loss_class(**planned.config, **supplied)
     except ConfigError as error:
         raise ConfigError(f"{where}.{planned.family}.{planned.name}.config.{error}") from None
-    return Term(f"{planned.family}/{planned.name}", loss, planned.weight)
+    return Term(f"{planned.family}/{planned.name}", loss, planned.schedule)
 
 
 def _inputs(output: Reconstruction, domain: str) -> tuple[Any, ...]:

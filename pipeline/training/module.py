@@ -50,7 +50,7 @@ class AutoencoderModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses of one batch."""
         output: AutoencoderOutput = self.autoencoder(batch.waveform, noise=self._noise.at(batch.position))
-        self.report = self.losses(output)
+        self.report = self.losses(output, self.trainer.global_step)
         return self.report.total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
