@@ -19,12 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.config import deepspeed_json, group_files
+from pipeline.config import deepspeed_json, group_files, older_runs
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
-from pipeline.config.trainer_schema import TrainerSettings
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -277,20 +276,8 @@ def read(path: Path) -> Config:
         ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a list, not the configuration of a run")
-    _complete(tree)
+    older_runs.complete(tree, CONF_DIR, shipped_trainer())
     try:
         return parse({str(key): value for key, value in tree.items()})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _complete(tree: dict[Any, Any]) -> None:
-    """Give a run that an earlier version began the shipped values of keys that there were not yet."""
-    if "site" not in tree:
-        tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
-    trainer, shipped = tree.get("trainer"), shipped_trainer()
-    if isinstance(trainer, dict):
-        for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
-            trainer[key] = shipped[key]
-        if isinstance(trainer.get("trainer"), dict):
-            trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}

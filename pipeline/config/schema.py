@@ -96,6 +96,9 @@ class AutoencoderSettings(Section):
     """What surrounds encoder, bottleneck and decoder."""
 
     pre_transform: PreTransformSettings
+    chunk_frames: PositiveInt | None
+    activation_checkpointing: bool
+    latent_mask_ratio: float = Field(ge=0, lt=1)
 
 
 class ModelSettings(Section):

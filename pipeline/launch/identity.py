@@ -21,6 +21,7 @@ _CHANGEABLE = re.compile(
     r"|trainer\.trainer\.accumulate_grad_batches"
     r"|trainer\.start_timeout_s"
     r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
+    r"|model\.autoencoder\.activation_checkpointing"  # the same weights to the last bit
     r"|site(\.[\w.]+)?"  # the cluster
 )
 _AUDIO = ("data.root", "data.eval_dataset.root")

@@ -61,7 +61,7 @@ def _train(
     checked: Preflight, run: RunDirectory, rank: int, called: RollCall | None, watchdog: "Watchdog"
 ) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
-    from pipeline.training import assembly
+    from pipeline.training import assembly, module_build
     from pipeline.training.callbacks.build import build_record
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
@@ -76,12 +76,12 @@ def _train(
     batches = data.batches_per_epoch(resources.batch_size * resources.world_size)
     assembly.check_intervals(config, batches)
     num_steps = assembly.planned_steps(config, batches, resources.accumulate)
-    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
+    module = module_build.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
     store = CheckpointStore(run.checkpoints, settings.save_top_k, run.marker)
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
-    _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    notes = [*checked.notes, *start.notes]
+    _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.trained_parameters))))
+    notes = [*checked.notes, *module_build.training_notes(config, module), *start.notes]
     if rank == 0:
         notes += record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
     for note in notes:

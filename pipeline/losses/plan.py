@@ -63,6 +63,7 @@ def plan_losses(
     where: str = ROOT,
     *,
     channels: int | None = None,
+    is_encoder_frozen: bool = False,
 ) -> LossPlan:
     """Check `trainer.loss_config` and list what it asks for.
 
@@ -72,6 +73,7 @@ def plan_losses(
         bottleneck_loss_keys: values that the chosen bottleneck reports, `("kl",)` for a VAE.
         where: full configuration path of `loss_config`, for messages.
         channels: audio channels of the run; None leaves out what depends on them.
+        is_encoder_frozen: whether what the bottleneck reports can change nothing.
 
     Raises:
         ConfigError: an unknown family, loss or argument; a weight that is missing, negative, no number or
@@ -89,15 +91,16 @@ def plan_losses(
                 disabled.append(f"{loss.family}/{loss.name}")
     notes = []
     for loss in [loss for loss in active if loss.family == "bottleneck"]:
-        if loss.name in bottleneck_loss_keys:
+        if loss.name in bottleneck_loss_keys and not is_encoder_frozen:
             continue
         active.remove(loss)
-        key = f"{where}.bottleneck.weights.{loss.name}"
-        notes.append(f"{key} is ignored: the bottleneck reports no {loss.name}")
+        frozen = "trainer.train_only=decoder leaves encoder and bottleneck as they are"
+        reason = frozen if is_encoder_frozen else f"the bottleneck reports no {loss.name}"
+        notes.append(f"{where}.bottleneck.weights.{loss.name} is ignored: {reason}")
     if not active:
         raise ConfigError(f"{where}: no loss is active; give at least one a positive weight")
     _check_channels(active, channels, where)
-    notes += _missing_notes(active, disabled, bottleneck_loss_keys, where)
+    notes += _missing_notes(active, disabled, () if is_encoder_frozen else bottleneck_loss_keys, where)
     return LossPlan(tuple(active), tuple(disabled), tuple(notes))
 
 

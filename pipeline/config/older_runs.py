@@ -1,0 +1,37 @@
+"""The configuration of a run that an earlier version began, completed by keys that there were not yet."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline.config.schema import AutoencoderSettings
+from pipeline.config.trainer_schema import TrainerSettings
+
+_MODEL = "SEANet_complex_small.yaml"  # the base of the shipped models
+
+
+def complete(tree: dict[Any, Any], conf_dir: Path, shipped_trainer: dict[str, Any]) -> None:
+    """Give keys that are missing their shipped values, which leave a run what it was.
+
+    Args:
+        tree: of a run's `config.yaml`; it is changed.
+        conf_dir: folder of the shipped configuration.
+        shipped_trainer: the `trainer` group as it is shipped.
+    """
+    if "site" not in tree:
+        tree["site"] = OmegaConf.to_container(OmegaConf.load(conf_dir / "site" / "none.yaml"), resolve=True)
+    trainer = tree.get("trainer")
+    if isinstance(trainer, dict):
+        _fill(trainer, TrainerSettings.model_fields, shipped_trainer)
+        if isinstance(trainer.get("trainer"), dict):
+            trainer["trainer"] = {**shipped_trainer["trainer"], **trainer["trainer"]}
+    model = tree.get("model")
+    if isinstance(model, dict) and isinstance(model.get("autoencoder"), dict):
+        shipped = OmegaConf.load(conf_dir / "model" / _MODEL).autoencoder
+        _fill(model["autoencoder"], AutoencoderSettings.model_fields, shipped)
+
+
+def _fill(block: dict[Any, Any], known: Any, shipped: dict[Any, Any]) -> None:
+    for key in known.keys() & shipped.keys() - block.keys():
+        block[key] = shipped[key]
