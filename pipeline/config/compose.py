@@ -197,7 +197,8 @@ def settle(composition: Composition) -> Config:
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))
-    return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
+    container = config.container.model_copy(update=_absolute_paths(config.container, ("image",)))
+    return config.model_copy(update={"trainer": trainer, "data": data, "run": run, "container": container})
 
 
 def _absolute_paths(section: Any, names: Iterable[str]) -> dict[str, str]:

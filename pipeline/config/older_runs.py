@@ -21,6 +21,8 @@ def complete(tree: dict[Any, Any], conf_dir: Path, shipped_trainer: dict[str, An
     """
     if "site" not in tree:
         tree["site"] = OmegaConf.to_container(OmegaConf.load(conf_dir / "site" / "none.yaml"), resolve=True)
+    if "container" not in tree:
+        tree["container"] = OmegaConf.to_container(OmegaConf.load(conf_dir / "config.yaml").container)
     trainer = tree.get("trainer")
     if isinstance(trainer, dict):
         _fill(trainer, TrainerSettings.model_fields, shipped_trainer)

@@ -16,9 +16,10 @@ from pipeline.data import AUDIO_EXTENSIONS
 from pipeline.data.audio_io import AudioInfo, probe
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.cache import locked_cache, write_atomically
+from pipeline.data.content import content_digest, way_of
 from pipeline.data.listing import ListedFile, Listing, list_audio
 
-_VERSION = 1  # of the cache file: raise it when its form or the checks of `probe` change
+_VERSION = 2  # of the cache file: raise it when its form or the checks of `probe` change
 _NUM_THREADS = 16  # opening a file mostly waits for the disk or the network
 _REPORT_EVERY_S = 10.0
 _NEVER = -1  # modification time of what must be looked at again next time
@@ -33,6 +34,8 @@ class AudioEntry:
     size_bytes: int
     mtime_ns: int
     audio: AudioInfo
+    content: str
+    """Digest of what it holds, see `pipeline.data.content`."""
 
     @property
     def duration_s(self) -> float:
@@ -65,6 +68,12 @@ class Manifest:
         lines = (f"{entry.path}\0{entry.size_bytes}\0{entry.audio.num_frames}\n" for entry in self.entries)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
+    @cached_property
+    def content_digest(self) -> str:
+        """SHA-256 over path, length and content of the usable files."""
+        lines = (f"{entry.path}\0{entry.audio.num_frames}\0{entry.content}\n" for entry in self.entries)
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
     def select(self, entries: Iterable[AudioEntry]) -> "Manifest":
         """Returns the same account with other usable files."""
         return Manifest(self.root, tuple(entries), self.bad_files, self.unsupported)
@@ -72,11 +81,16 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What is known about one file: its header, or why there is none."""
+    """What is known about one file: its header and content, or why there is none."""
 
     file: ListedFile
     audio: AudioInfo | None
+    content: str = ""
     reason: str = ""
+
+    def is_known_as(self, way: str) -> bool:
+        """Whether the content was looked at in this way."""
+        return self.audio is None or self.content.startswith(way)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,7 @@ class _Account:
         """Whether nothing was added, removed or changed."""
         return (
             [record.file for record in self.records] == listing.files
+            and all(record.is_known_as(way) for record, way in zip(self.records, _ways(listing), strict=True))
             and self.unreachable == tuple(listing.unreachable)
             and self.unsupported == listing.unsupported
         )
@@ -148,23 +163,31 @@ def _cache_file(root: Path, extensions: tuple[str, ...], cache_dir: Path) -> Pat
     return cache_dir / f"manifest-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
+def _ways(listing: Listing) -> list[str]:
+    folder_bytes = sum(file.size_bytes for file in listing.files)
+    return [way_of(file.size_bytes, folder_bytes) for file in listing.files]
+
+
 def _update(root: Path, known: _Account, listing: Listing, report: Callable[[str], None]) -> _Account:
     """Brings an account up to date by opening the files that it does not know as they are."""
     records = {record.file: record for record in known.records}
-    new = [file for file in listing.files if file not in records]
-    records.update(zip(new, _probe_all(root, new, report), strict=True))
+    wanted = zip(listing.files, _ways(listing), strict=True)
+    new = [(file, way) for file, way in wanted if file not in records or not records[file].is_known_as(way)]
+    records.update(zip((file for file, _ in new), _probe_all(root, new, report), strict=True))
     return _Account(
         tuple(records[file] for file in listing.files), tuple(listing.unreachable), dict(listing.unsupported)
     )
 
 
-def _probe_all(root: Path, files: list[ListedFile], report: Callable[[str], None]) -> list[_Record]:
+def _probe_all(
+    root: Path, files: list[tuple[ListedFile, str]], report: Callable[[str], None]
+) -> list[_Record]:
     """Opens files in parallel, and says from time to time how far it is."""
     records: list[_Record] = []
     next_report_s = time.monotonic() + _REPORT_EVERY_S
     pool = ThreadPoolExecutor(_NUM_THREADS)
     try:
-        for record in pool.map(lambda file: _probe_one(root, file), files):
+        for record in pool.map(lambda file: _probe_one(root, *file), files):
             records.append(record)
             if time.monotonic() > next_report_s:
                 report(f"checked {len(records)} of {len(files)} audio files in {root}")
@@ -174,18 +197,21 @@ def _probe_all(root: Path, files: list[ListedFile], report: Callable[[str], None
     return records
 
 
-def _probe_one(root: Path, file: ListedFile) -> _Record:
+def _probe_one(root: Path, file: ListedFile, way: str) -> _Record:
+    path = root / file.path
     try:
-        return _Record(file, probe(root / file.path))
+        return _Record(file, probe(path), content_digest(path, way))
     except UnreadableAudioError as error:
-        return _Record(file, None, error.bad_file.reason)
+        return _Record(file, None, reason=error.bad_file.reason)
     except OSError as error:  # permissions or a network that will be mended: not remembered
-        return _Record(file._replace(mtime_ns=_NEVER), None, f"cannot be opened ({error.strerror})")
+        return _Record(file._replace(mtime_ns=_NEVER), None, reason=f"cannot be opened ({error.strerror})")
 
 
 def _manifest(root: Path, account: _Account) -> Manifest:
     entries = tuple(
-        AudioEntry(record.file.path, record.file.size_bytes, record.file.mtime_ns, record.audio)
+        AudioEntry(
+            record.file.path, record.file.size_bytes, record.file.mtime_ns, record.audio, record.content
+        )
         for record in account.records
         if record.audio is not None
     )
@@ -198,7 +224,9 @@ def _manifest(root: Path, account: _Account) -> Manifest:
 def _encode(account: _Account) -> bytes:
     return json.dumps(
         {
-            "files": [[*record.file, record.audio or record.reason] for record in account.records],
+            "files": [
+                [*record.file, record.audio or record.reason, record.content] for record in account.records
+            ],
             "unreachable": account.unreachable,
             "unsupported": account.unsupported,
         }
@@ -218,6 +246,10 @@ def _read_account(cache_file: Path) -> _Account:
         return _Account((), (), {})
 
 
-def _decode_record(path: str, size_bytes: int, mtime_ns: int, found: str | list[Any]) -> _Record:
+def _decode_record(
+    path: str, size_bytes: int, mtime_ns: int, found: str | list[Any], content: str
+) -> _Record:
     file = ListedFile(path, size_bytes, mtime_ns)
-    return _Record(file, None, found) if isinstance(found, str) else _Record(file, AudioInfo(*found))
+    if isinstance(found, str):
+        return _Record(file, None, reason=found)
+    return _Record(file, AudioInfo(*found), content)

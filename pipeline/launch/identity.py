@@ -23,6 +23,7 @@ _CHANGEABLE = re.compile(
     r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
     r"|model\.autoencoder\.activation_checkpointing"  # the same weights to the last bit
     r"|site(\.[\w.]+)?"  # the cluster
+    r"|container\.\w+"  # what a job finds there
 )
 _AUDIO = ("data.root", "data.eval_dataset.root")
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is

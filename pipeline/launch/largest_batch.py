@@ -19,13 +19,12 @@ from pipeline.config.alone import compose_alone
 from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import preflight
 from pipeline.launch.command import module_command
-from pipeline.launch.memory_probe import OUT_OF_MEMORY
+from pipeline.launch.memory_probe import OUT_OF_MEMORY, SHARE
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.report import plain_errors
 
 _KEY = "data.train_dataloader.batch_size"
 _GB = 1e9
-_SHARE = 0.95  # the rest is for the network between ranks and for memory in pieces
 _MOST = 4096
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _KILLED = -9  # by the system, when its memory is gone
@@ -96,7 +95,7 @@ def _try(config: Path, batch_size: int, limit_bytes: int) -> int | None:
 
 
 def _limit_bytes(checked: Preflight, memory_gb: float | None) -> int:
-    """Return the memory of each process in bytes.
+    """Return the memory of each process in bytes, 0 for what is free on a GPU, which a try finds out by itself.
 
     Raises:
         ConfigError: `memory_gb` is no positive number.
@@ -106,10 +105,8 @@ def _limit_bytes(checked: Preflight, memory_gb: float | None) -> int:
             raise ConfigError(f"--memory-gb {memory_gb:g}: not a positive number of gigabytes")
         return int(memory_gb * _GB)
     if checked.resources.use_gpu:
-        import torch
-
-        return int(_SHARE * min(torch.cuda.mem_get_info(0)))
-    return int(_SHARE * _free_bytes() / checked.resources.processes_per_node)
+        return 0
+    return int(SHARE * _free_bytes() / checked.resources.processes_per_node)
 
 
 def _free_bytes() -> int:
@@ -129,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as of train.py")
     parser.add_argument(
-        "--memory-gb", type=float, metavar="GB", help="limit per process (default: 0.95 of what is free)"
+        "--memory-gb", type=float, metavar="GB", help="limit per process (default: 95 %% of what is free)"
     )
     parser.add_argument(
         "--most", type=int, default=_MOST, metavar="N", help="largest batch to try (default: %(default)s)"
@@ -144,9 +141,10 @@ def _run(options: argparse.Namespace) -> int:
     checked = preflight.check(compose.settle(composition), composition.given)
     limit = _limit_bytes(checked, options.memory_gb)
     kind = "GPU" if checked.resources.use_gpu else "CPU"
+    memory = f"{limit / _GB:.2f} GB" if limit else f"{SHARE:.0%} of what is free"
     _say(
         f"{checked.model.encoder.type}, {checked.config.data.segment_frames} frames, "
-        f"{checked.config.trainer.precision}, {limit / _GB:.2f} GB on the {kind} for each process"
+        f"{checked.config.trainer.precision}, {memory} on the {kind} for each process"
     )
     found = find(checked, limit, options.most, _say)
     if not found:

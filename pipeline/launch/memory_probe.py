@@ -13,6 +13,7 @@ from pipeline.config import compose
 from pipeline.launch import preflight
 
 OUT_OF_MEMORY = 3
+SHARE = 0.95  # of free memory; the rest is for the network between ranks and for memory in pieces
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("config", type=Path)
     parser.add_argument("batch_size", type=int)
-    parser.add_argument("limit_bytes", type=int)
+    parser.add_argument("limit_bytes", type=int, help="0: SHARE of what is free on the GPU")
     options = parser.parse_args()
     checked = preflight.check(compose.read(options.config), frozenset())
     use_gpu = checked.resources.use_gpu
@@ -37,8 +38,10 @@ def main() -> int:
     device = torch.device("cuda" if use_gpu else "cpu")
     try:
         if use_gpu:
-            whole = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, options.limit_bytes / whole))
+            free, whole = torch.cuda.mem_get_info()
+            torch.cuda.set_per_process_memory_fraction(
+                min(1.0, (options.limit_bytes or SHARE * free) / whole)
+            )
         peak = peak_bytes(
             checked.config,
             checked.losses,

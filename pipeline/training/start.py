@@ -36,6 +36,7 @@ class Start:
         log_mark: how far the logs were when it was written, or None.
         name: what the first validation measures, `untrained` weights or those `at start`.
         notes: lines to print.
+        weights: file whose weights a new run begins with, or None.
     """
 
     checkpoint: Path | None
@@ -43,6 +44,7 @@ class Start:
     log_mark: dict[str, Any] | None
     name: str
     notes: tuple[str, ...]
+    weights: Path | None = None
 
 
 def find_start(
@@ -84,7 +86,7 @@ def find_start(
         load_weights(module.autoencoder, source)
         if module.averaged is not None:
             module.averaged.restart(module.autoencoder)
-        return Start(None, None, None, "at start", (*notes, f"starts from the weights of {source}"))
+        return Start(None, None, None, "at start", (*notes, f"starts from the weights of {source}"), source)
     return Start(None, None, None, "untrained", notes)
 
 
