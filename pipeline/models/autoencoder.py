@@ -12,8 +12,8 @@ from pipeline.dsp.length import pad_to_multiple, trim
 from pipeline.dsp.precision import at_least_float32
 from pipeline.dsp.stft import Stft
 from pipeline.errors import ShapeError
+from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.bottleneck.base import Bottleneck, Noise
-from pipeline.models.seanet import SEANetDecoder, SEANetEncoder
 
 
 @dataclass
@@ -62,8 +62,8 @@ class SpectrogramAutoencoder(nn.Module):
         self,
         stft: Stft,
         compression: Compression,
-        encoder: SEANetEncoder,
-        decoder: SEANetDecoder,
+        encoder: SpectrogramEncoder,
+        decoder: SpectrogramDecoder,
         bottleneck: Bottleneck,
         *,
         apply_target: bool,
@@ -97,7 +97,7 @@ class SpectrogramAutoencoder(nn.Module):
 
     @property
     def has_global_statistics(self) -> bool:
-        """Whether a norm takes statistics over all frames, so that chunks cannot equal the whole."""
+        """Whether a frame may depend on all frames (norm, attention, recurrence): chunks cannot equal the whole."""
         return self.encoder.has_global_statistics or self.decoder.has_global_statistics
 
     def forward(self, waveform: Tensor, noise: Noise | None = None) -> AutoencoderOutput:

@@ -88,6 +88,49 @@ def check_seanet(
     check_activation(activation, complex_valued)
 
 
+def check_seanet_options(
+    n_filters: int,
+    num_levels: int,
+    compress: int,
+    n_residual_layers: int,
+    residual_groups: int,
+    dimension: int,
+    sequence_model: str,
+    sequence_heads: int,
+    complex_valued: bool,
+) -> None:
+    """Refuses groups that do not divide their channels and heads that do not divide the latents.
+
+    Raises:
+        ConfigError: The message starts with the parameter's name and holds both numbers.
+    """
+    if residual_groups > 1 and not n_residual_layers:
+        raise ConfigError(f"residual_groups={residual_groups} needs n_residual_layers of at least 1")
+    for level in range(num_levels if n_residual_layers else 0):
+        channels = n_filters * 2**level
+        if channels % residual_groups or channels // compress % residual_groups:
+            raise ConfigError(
+                f"residual_groups={residual_groups} must divide the channels of every residual unit; one has "
+                f"{channels} (n_filters times a power of 2) and inside {channels // compress} (compress={compress})"
+            )
+    if sequence_model == "transformer":
+        check_heads("sequence_heads", sequence_heads, "dimension", dimension, complex_valued)
+
+
+def check_heads(name: str, heads: int, width_name: str, width: int, complex_valued: bool) -> None:
+    """Refuses attention heads that do not divide the channels into whole pairs.
+
+    Raises:
+        ConfigError: With both numbers.
+    """
+    if width % heads:
+        raise ConfigError(f"{name}={heads} must divide {width_name}={width}")
+    if not complex_valued and width // heads % 2:
+        raise ConfigError(
+            f"{name}={heads} leaves {width // heads} of {width_name}={width} a head; it must be even"
+        )
+
+
 def bottleneck_dimension(bottleneck_type: str, dimension: int) -> int:
     """The latent dimension after a bottleneck, in the encoder's own (real or complex) channels.
 

@@ -9,7 +9,13 @@ from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError
 from pipeline.models import BOTTLENECKS, DECODERS, ENCODERS
-from pipeline.models.geometry import BOTTLENECK_TRAITS, check_fit, check_seanet, time_stride
+from pipeline.models.geometry import (
+    BOTTLENECK_TRAITS,
+    check_fit,
+    check_seanet,
+    check_seanet_options,
+    time_stride,
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,7 @@ def plan_model(model: Mapping[str, Any], stft: StftSettings, where: str = "model
         "bottleneck": check_block(model["bottleneck"], BOTTLENECKS, f"{where}.bottleneck"),
     }
     for name in ("encoder", "decoder"):
-        config = blocks[name].config
-        keys = ("ratios", "latent_fbins", "n_filters", "compress", "activation", "complex_valued")
-        _located(f"{where}.{name}.config", check_seanet, stft.num_bins, *(config[key] for key in keys))
+        _located(f"{where}.{name}.config", _check_network, blocks[name].config, stft.num_bins)
     encoder, decoder = blocks["encoder"].config, blocks["decoder"].config
     _located(where, check_fit, encoder, decoder, blocks["bottleneck"].type)
     return ModelPlan(
@@ -66,6 +70,21 @@ def plan_model(model: Mapping[str, Any], stft: StftSettings, where: str = "model
         time_stride=time_stride(encoder["ratios"]),
         latent_values=decoder["dimension"] * (2 if decoder["complex_valued"] else 1),
     )
+
+
+def _check_network(config: Mapping[str, Any], num_bins: int) -> None:
+    keys = ("ratios", "latent_fbins", "n_filters", "compress", "activation", "complex_valued")
+    check_seanet(num_bins, *(config[key] for key in keys))
+    keys = (
+        "compress",
+        "n_residual_layers",
+        "residual_groups",
+        "dimension",
+        "sequence_model",
+        "sequence_heads",
+    )
+    options = (config[key] for key in (*keys, "complex_valued"))
+    check_seanet_options(config["n_filters"], len(config["ratios"]), *options)
 
 
 def _located(where: str, check: Callable[..., None], *arguments: Any) -> None:
