@@ -114,14 +114,15 @@ class TransformerBlock(nn.Module):
             build_feature_norm("layer_norm", num_channels, complex_valued=kind, causal=True) for _ in range(2)
         )
         self.attention = Attention(num_channels, num_heads, style)
+        last = Conv1d(hidden_channels, num_channels, 1, style=plain)
         self.feed = nn.Sequential(
             Conv1d(num_channels, hidden_channels, 1, style=plain),
             build_activation(activation, kind, hidden_channels),
-            Conv1d(hidden_channels, num_channels, 1, style=plain),
+            last,
         )
         with torch.no_grad():  # a deep stack starts near the identity
-            for layer in (self.attention.output, self.feed[-1]):
-                layer.weight.mul_(_SMALL_BRANCH)
+            self.attention.output.weight.mul_(_SMALL_BRANCH)
+            last.weight.mul_(_SMALL_BRANCH)
 
     def forward(self, features: Tensor, positions: Tensor) -> Tensor:
         """Maps (B, channels, S) to the same shape; positions (S,)."""

@@ -38,7 +38,7 @@ def gather_over_ranks(values: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return values.unsqueeze(0)
-    gathered: Tensor = _Gather.apply(values)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(values)
     return gathered
 
 
