@@ -41,9 +41,28 @@ def identity_of(config: "Config") -> str:
     Args:
         config: checked configuration, so that what is taken for granted is spelt out.
     """
+    from pipeline.models.defaults import bare  # the registry, which readers of records do without
+
     tree = config.model_dump(mode="json")
+    tree["model"] = bare(tree["model"])
+    _drop_unused(tree)
     values = {key: _equal(value) for key, value in _leaves("", tree) if _counts(key) and key not in _NAMES}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _drop_unused(tree: dict[str, Any]) -> None:
+    """Leave out options that are off, so that runs of before there were any have the identity that they had."""
+    trainer, autoencoder = tree["trainer"], tree["model"]["autoencoder"]
+    for block in ("loss_balancer", "ema"):
+        if not trainer[block]["enabled"]:
+            del trainer[block]
+    for section, key in (
+        (trainer, "train_only"),
+        (autoencoder, "chunk_frames"),
+        (autoencoder, "latent_mask_ratio"),
+    ):
+        if not section[key]:
+            del section[key]
 
 
 def horizon_of(config: "Config") -> dict[str, Any]:
@@ -61,7 +80,11 @@ def identity_difference(stored: "Config", wanted: "Config") -> str | None:
 
 def differences(stored: "Config", wanted: "Config") -> Iterator[tuple[str, Any, Any]]:
     """Yield the dotted key and both values of what differs, names and places of the run apart."""
-    for key, old, new in _compare("", stored.model_dump(), wanted.model_dump()):
+    from pipeline.models.defaults import filled  # see `identity_of`
+
+    trees = (config.model_dump() for config in (stored, wanted))
+    settled = ({**tree, "model": filled(tree["model"])} for tree in trees)
+    for key, old, new in _compare("", *settled):
         if key not in _NAMES:
             yield key, old, new
 

@@ -13,10 +13,10 @@ from pipeline.dsp.length import pad_to_multiple, trim
 from pipeline.dsp.precision import at_least_float32
 from pipeline.dsp.stft import Stft
 from pipeline.errors import ShapeError
+from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.bottleneck.base import Bottleneck, Noise
 from pipeline.models.latent_mask import mask_latents
 from pipeline.models.pieces import PiecePlan, decode_in_pieces, encode_in_pieces
-from pipeline.models.seanet import SEANetDecoder, SEANetEncoder
 from pipeline.models.training_options import TrainingOptions
 
 
@@ -66,8 +66,8 @@ class SpectrogramAutoencoder(nn.Module):
         self,
         stft: Stft,
         compression: Compression,
-        encoder: SEANetEncoder,
-        decoder: SEANetDecoder,
+        encoder: SpectrogramEncoder,
+        decoder: SpectrogramDecoder,
         bottleneck: Bottleneck,
         *,
         apply_target: bool,
@@ -102,7 +102,7 @@ class SpectrogramAutoencoder(nn.Module):
 
     @property
     def has_global_statistics(self) -> bool:
-        """Whether a norm takes statistics over all frames, so that chunks cannot equal the whole."""
+        """Whether a frame may depend on all frames (norm, attention, recurrence): chunks cannot equal the whole."""
         return self.encoder.has_global_statistics or self.decoder.has_global_statistics
 
     def forward(
@@ -175,7 +175,7 @@ class SpectrogramAutoencoder(nn.Module):
             estimate = decode_in_pieces(self.decoder, latents, plan, self.time_stride)
         return at_least_float32(trim(estimate, num_frames, -1))
 
-    def _plan(self, network: SEANetEncoder | SEANetDecoder) -> PiecePlan | None:
+    def _plan(self, network: SpectrogramEncoder | SpectrogramDecoder) -> PiecePlan | None:
         chunk = self.options.chunk_frames
         return (
             None if chunk is None else PiecePlan.of(chunk, network.receptive_field_frames, self.time_stride)
