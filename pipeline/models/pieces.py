@@ -6,12 +6,13 @@ the same products as in the whole: equal in exact arithmetic, equal to rounding 
 piece is computed again in the backward pass, so that the activations of one piece are in memory at a time.
 
 Where a layer looks at all frames (statistics over time, sequence models), a piece is all that it sees: the result is
-another one, which training and validation share.
+another one, which training and validation share. A norm with a stored state (statistics over the batch, power
+iterations) takes or moves it piece by piece: training is another one, validation is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ class Seeing(Protocol):
         """Spectrogram frames that can influence one output frame."""
 
     has_global_statistics: bool
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and stored state."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,14 @@ def describe_pieces(
         return [
             f"{key}: a layer of this model looks at all frames, and is now given pieces of {kept} frames and their "
             "margins: results differ from those without chunk_frames and from those of pipeline.inference"
+        ]
+    if any(
+        set(network.state_dict()) - {name for name, _ in network.named_parameters()} for network in networks
+    ):
+        return [
+            f"{key}: a norm of this model takes statistics of what it is given, or moves a stored state on with every "
+            f"pass, and is now given pieces of {kept} frames and their margins: training differs from that without "
+            "chunk_frames; what is trained is then validated as a whole would be, to rounding"
         ]
     margin = max(plan.before + plan.after for plan in plans) * time_stride
     work = max(plan.work for plan in plans)
