@@ -89,7 +89,7 @@ def test_options_are_the_same_on_ranks_and_batches(train, precision):
         ),
     ]
     assert all(run.code == 0 for run in runs), "".join(run.output for run in runs)
-    tolerance = 1e-9 if precision == "64-true" else 2e-2
+    tolerance = 1e-9 if precision == "64-true" else 5e-2
     expected = state(runs[0])
     for run in runs[1:]:
         found = state(run)
