@@ -63,7 +63,7 @@ class EvalDatasetSettings(Section):
 class DataSettings(Section):
     """Where the audio is and how it is cut."""
 
-    source: Literal["default", "folder"]
+    source: Literal["default", "folder", "packed"]
     root: PathText | None
     cache_dir: PathText
     extensions: list[str]

@@ -1,7 +1,9 @@
 """Reading audio files: headers that can be trusted, and crops that equal the same part of the whole file."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,13 +135,28 @@ def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
 def load_segment(
     path: Path, info: AudioInfo, start: int, num_samples: int, *, sample_rate_hz: int, channels: int
 ) -> Waveform:
-    """Reads a segment at the wanted rate and channel count; equals the same part of the whole converted file.
+    """Reads a segment of a file, see `convert_segment`."""
+    return convert_segment(
+        partial(read_crop, path), info, start, num_samples, sample_rate_hz=sample_rate_hz, channels=channels
+    )
+
+
+def convert_segment(
+    read: Callable[[int, int], Waveform],
+    info: AudioInfo,
+    start: int,
+    num_samples: int,
+    *,
+    sample_rate_hz: int,
+    channels: int,
+) -> Waveform:
+    """Reads a segment at the wanted rate and channel count; equals the same part of the whole converted track.
 
     Args:
-        path: Audio file.
-        info: Its header.
+        read: Gives (C, n) float32 from a first frame and a number n of frames, all inside the track.
+        info: Length, rate and channels of the track.
         start: First sample, counted at `sample_rate_hz`.
-        num_samples: Length in samples at `sample_rate_hz`; what lies after the end of the file is silence.
+        num_samples: Length in samples at `sample_rate_hz`; what lies after the end of the track is silence.
         sample_rate_hz: Wanted sample rate.
         channels: Wanted channels, see `convert_channels`.
 
@@ -153,7 +170,7 @@ def load_segment(
     first, end = max(0, first), min(end, info.num_frames)
     if first >= end:
         return np.zeros((channels, num_samples), dtype=np.float32)
-    crop = read_crop(path, first, end - first)
+    crop = read(first, end - first)
     if channels < info.channels:
         crop = convert_channels(crop, channels)  # before resampling where that saves work
     segment = resample_span(crop, first, start, num_samples, info.sample_rate_hz, sample_rate_hz)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.bad_files import BadFile
-from pipeline.data.manifest import Manifest, load, scan
+from pipeline.data.folders import AudioFolders
+from pipeline.data.manifest import Manifest
+from pipeline.data.pack.storage import is_pack
 from pipeline.data.seeds import SEED_RANGE, derive_seed
 from pipeline.data.synthetic import ensure_default_corpus
 from pipeline.errors import DataError
@@ -67,23 +69,23 @@ def prepare_corpus(
         root = ensure_default_corpus(cache_dir, report=report)
     else:
         root = _existing(data.root, "data.root")
-    train_root, eval_root = _split_folders(root)
+    if data.source == "packed" and not is_pack(root):
+        raise DataError(
+            f"data.root={root} holds no pack; make one with python -m pipeline.data.pack SOURCE {root}, or read the "
+            "audio as it is with data=folder"
+        )
+    folders = AudioFolders(data.extensions, cache_dir, report, trust_cache)
+    train_root, eval_root = _split_folders(root, folders)
     eval_key = "data.root"
     if data.eval_dataset.root is not None:
         eval_key = "data.eval_dataset.root"
         eval_root = _existing(data.eval_dataset.root, eval_key)
-
-    def manifest_of(folder: Path, key: str) -> Manifest:
-        known = load(folder, data.extensions, cache_dir=cache_dir) if trust_cache else None
-        manifest = known or scan(folder, data.extensions, cache_dir=cache_dir, report=report)
-        return _usable(manifest, key)
-
-    scanned = manifest_of(train_root, "data.root")
+    scanned = _usable(folders.manifest(train_root), "data.root")
     if eval_root is None:
         return _divide_by_name(scanned, data.eval_fraction)
     if eval_root.resolve().is_relative_to(train_root.resolve()):
         return _divide_by_folder(scanned, eval_root, eval_key)
-    evaluation = manifest_of(eval_root, eval_key)
+    evaluation = _usable(folders.manifest(eval_root), eval_key)
     return Corpus(scanned, evaluation, (scanned, evaluation), _notes(scanned, evaluation))
 
 
@@ -98,10 +100,10 @@ def _existing(root: str | None, key: str) -> Path:
     return path
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None]:
+def _split_folders(root: Path, folders: AudioFolders) -> tuple[Path, Path | None]:
     """Folder for training and, if the root is divided by folders, the one for evaluation."""
-    found = [root / name for name in _EVAL_FOLDERS if (root / name).is_dir()]
-    return (root / "train", found[0]) if found and (root / "train").is_dir() else (root, None)
+    found = [root / name for name in _EVAL_FOLDERS if folders.has(root / name)]
+    return (root / "train", found[0]) if found and folders.has(root / "train") else (root, None)
 
 
 def _divide_by_name(manifest: Manifest, eval_fraction: float) -> Corpus:

@@ -1,7 +1,7 @@
 """Segments of audio: which part of which file belongs to an index, as a pure function."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pipeline.data.audio_io import load_segment
+from pipeline.data.audio_io import convert_segment
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.manifest import AudioEntry, Manifest
 from pipeline.data.resample import resampled_length
 from pipeline.data.sampler import SampleKey
 from pipeline.data.seeds import derive_seed
+from pipeline.data.storage import Storage
 from pipeline.errors import DataError
 
 _MOST_SUBSTITUTES = 20
@@ -73,7 +74,7 @@ class TrainSegments(Dataset[Segment]):
 
     def __init__(self, manifest: Manifest, form: SegmentFormat, seed: int) -> None:
         """Takes the usable files of a manifest."""
-        self._root = manifest.root
+        self._storage = manifest.storage
         self._entries = manifest.entries
         self._form = form
         self._seed = seed
@@ -96,7 +97,7 @@ class TrainSegments(Dataset[Segment]):
             seed = derive_seed(self._seed, "crop", key.epoch, key.item, attempt)
             start = seed % (max(0, _length(entry, self._form) - self._form.num_samples) + 1)
             try:
-                return Segment(*_load(self._root, entry, start, self._form, key.position), tuple(bad))
+                return Segment(*_load(self._storage, entry, start, self._form, key.position), tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
             index = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
@@ -114,19 +115,16 @@ class EvalSegments(Dataset[Segment]):
             form: Form of the segments; a file that is shorter than one is padded with silence.
             max_segments: Take at most so many, evenly spread over all.
         """
-        self._root = manifest.root
+        self._storage = manifest.storage
         self._form = form
-        segments = [
-            (entry, number * form.num_samples)
-            for entry in manifest.entries
-            for number in range(_num_segments(entry, form))
-        ]
-        kept = len(segments) if max_segments is None else min(max_segments, len(segments))
-        self._segments = [segments[number * len(segments) // kept] for number in range(kept)]
+        self._entries = manifest.entries
+        self._ends = np.cumsum([_num_segments(entry, form) for entry in manifest.entries])
+        num_segments = int(self._ends[-1])
+        self._num_kept = num_segments if max_segments is None else min(max_segments, num_segments)
 
     def __len__(self) -> int:
         """Number of segments."""
-        return len(self._segments)
+        return self._num_kept
 
     def __getitem__(self, index: int) -> Segment:
         """Reads a segment; if its file fails, the next one that can be read.
@@ -136,22 +134,33 @@ class EvalSegments(Dataset[Segment]):
         """
         bad: list[BadFile] = []
         for number in range(index, index + len(self)):
-            entry, start = self._segments[number % len(self)]
+            entry, start = self._segment(number % len(self))
             try:
-                return Segment(*_load(self._root, entry, start, self._form, index), tuple(bad))
+                return Segment(*_load(self._storage, entry, start, self._form, index), tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
         raise DataError(f"no audio file for evaluation can be read, the last is {bad[-1]}")
 
+    def _segment(self, number: int) -> tuple[AudioEntry, int]:
+        """File and first sample of the kept segment `number`."""
+        segment = number * int(self._ends[-1]) // self._num_kept
+        file = int(np.searchsorted(self._ends, segment, side="right"))
+        before = int(self._ends[file - 1]) if file else 0
+        return self._entries[file], (segment - before) * self._form.num_samples
+
 
 def _load(
-    root: Path, entry: AudioEntry, start: int, form: SegmentFormat, position: int
+    storage: Storage, entry: AudioEntry, start: int, form: SegmentFormat, position: int
 ) -> tuple[NDArray[np.float32], int, str, str]:
-    path = root / entry.path
-    waveform = load_segment(
-        path, entry.audio, start, form.num_samples, sample_rate_hz=form.sample_rate_hz, channels=form.channels
+    waveform = convert_segment(
+        partial(storage.read, entry.path, entry.audio),
+        entry.audio,
+        start,
+        form.num_samples,
+        sample_rate_hz=form.sample_rate_hz,
+        channels=form.channels,
     )
-    return waveform, position, str(path), f"{entry.path}@{start}"
+    return waveform, position, storage.place(entry.path), f"{entry.path}@{start}"
 
 
 def _length(entry: AudioEntry, form: SegmentFormat) -> int:

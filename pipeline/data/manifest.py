@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.cache import locked_cache, write_atomically
 from pipeline.data.content import content_digest, way_of
 from pipeline.data.listing import ListedFile, Listing, list_audio
+from pipeline.data.storage import FileStorage, Storage
 
 _VERSION = 2  # of the cache file: raise it when its form or the checks of `probe` change
 _NUM_THREADS = 16  # opening a file mostly waits for the disk or the network
@@ -51,6 +52,8 @@ class Manifest:
     entries: tuple[AudioEntry, ...]
     bad_files: tuple[BadFile, ...]
     unsupported: Mapping[str, int]
+    storage: Storage = field(kw_only=True, repr=False)
+    """Where the audio is read from."""
 
     @property
     def num_files(self) -> int:
@@ -76,7 +79,7 @@ class Manifest:
 
     def select(self, entries: Iterable[AudioEntry]) -> "Manifest":
         """Returns the same account with other usable files."""
-        return Manifest(self.root, tuple(entries), self.bad_files, self.unsupported)
+        return replace(self, entries=tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,9 @@ def _manifest(root: Path, account: _Account) -> Manifest:
     bad = [
         BadFile(str(root / record.file.path), record.reason) for record in account.records if not record.audio
     ]
-    return Manifest(root, entries, (*bad, *account.unreachable), account.unsupported)
+    return Manifest(
+        root, entries, (*bad, *account.unreachable), account.unsupported, storage=FileStorage(root)
+    )
 
 
 def _encode(account: _Account) -> bytes:
