@@ -194,7 +194,8 @@ def settle(composition: Composition) -> Config:
     eval_dataset = config.data.eval_dataset
     eval_dataset = eval_dataset.model_copy(update=_absolute_paths(eval_dataset, ("root",)))
     data = config.data.model_copy(
-        update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
+        update=_absolute_paths(config.data, ("root", "cache_dir", "scratch_dir"))
+        | {"eval_dataset": eval_dataset}
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))
@@ -288,9 +289,18 @@ def _complete(tree: dict[Any, Any]) -> None:
     """Give a run that an earlier version began the shipped values of keys that there were not yet."""
     if "site" not in tree:
         tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
+    if isinstance(tree.get("data"), dict):
+        tree["data"] = {**_added_to_data(), **tree["data"]}
     trainer, shipped = tree.get("trainer"), shipped_trainer()
     if isinstance(trainer, dict):
         for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
             trainer[key] = shipped[key]
         if isinstance(trainer.get("trainer"), dict):
             trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}
+
+
+def _added_to_data() -> dict[str, Any]:
+    """Return the shipped values of the keys that `data` did not have from the beginning."""
+    shipped = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "data" / "default.yaml"), resolve=False)
+    assert isinstance(shipped, dict)
+    return {name: shipped[name] for name in ("scratch_dir",)}

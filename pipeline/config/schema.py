@@ -66,6 +66,7 @@ class DataSettings(Section):
     source: Literal["default", "folder", "packed"]
     root: PathText | None
     cache_dir: PathText
+    scratch_dir: PathText | None
     extensions: list[str]
     eval_fraction: PositiveFloat = Field(lt=1.0)
     max_bad_fraction: NonNegativeFloat = Field(le=1.0)

@@ -1,6 +1,7 @@
 """The data of a run for Lightning: prepared once, set up on every rank, handed out by resumable loaders."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegme
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
+from pipeline.data.staging import stage, staged
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
 
@@ -57,13 +59,17 @@ class AudioDataModule(pl.LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Generates or scans into the cache; Lightning calls it on one process per node, before `setup`.
+        """Generates or scans into the cache, and copies to the scratch disk.
+
+        Lightning calls it on one process per node, before `setup`.
 
         Raises:
             DataError: As `prepare_corpus`.
         """
         if self._corpus is None:
-            prepare_corpus(self._data, cache_dir=self._cache_dir, report=self._report)
+            corpus = prepare_corpus(self._data, cache_dir=self._cache_dir, report=self._report)
+            if self._data.scratch_dir is not None:
+                stage((corpus.train, corpus.evaluation), Path(self._data.scratch_dir), self._report)
 
     def setup(self, stage: str | None = None) -> None:
         """Finds the files, names the bad ones, and makes the data sets. Calling it again changes nothing.
@@ -83,6 +89,8 @@ class AudioDataModule(pl.LightningDataModule):
         for note in corpus.notes:
             self._report(note)
         self._ledger.record(corpus.bad_files)
+        if self._data.scratch_dir is not None:
+            corpus = _with_copies(corpus, Path(self._data.scratch_dir))
         self._train = TrainSegments(corpus.train, self._form, self._seed)
         self._eval = EvalSegments(corpus.evaluation, self._form, self._data.eval_dataset.max_segments)
         self._corpus = corpus
@@ -251,3 +259,10 @@ class AudioDataModule(pl.LightningDataModule):
             "persistent_workers": options.persistent_workers,
             "worker_init_fn": partial(start_worker, seed=self._seed),
         }
+
+
+def _with_copies(corpus: Corpus, scratch_dir: Path) -> Corpus:
+    """The corpus, read from this machine's copies where there are any."""
+    both = (corpus.train, corpus.evaluation)
+    train, evaluation = (staged(manifest, both, scratch_dir) for manifest in both)
+    return replace(corpus, train=train, evaluation=evaluation)

@@ -20,7 +20,7 @@ _CHANGEABLE = re.compile(
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
     r"|trainer\.trainer\.accumulate_grad_batches"
     r"|trainer\.start_timeout_s"
-    r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
+    r"|data\.(root|cache_dir|scratch_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio there
     r"|site(\.[\w.]+)?"  # the cluster
 )
 _AUDIO = ("data.root", "data.eval_dataset.root")

@@ -112,6 +112,7 @@ def _make_settings(**changes):
     settings = {
         "source": "folder",
         "root": None,
+        "scratch_dir": None,
         "extensions": ["wav", "aiff", "flac", "mp3", "ogg", "opus"],
         "eval_fraction": 0.2,
         "max_bad_fraction": 0.8,

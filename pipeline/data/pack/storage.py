@@ -1,7 +1,7 @@
 """Reading a pack: crops straight from memory-mapped shards, each block checked when it is first used."""
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from pipeline.data.pack.layout import (
     decode_index,
     shard_file,
 )
+from pipeline.data.storage import Needed
 from pipeline.errors import DataError
 
 _COPIED_SAMPLES = 1 << 14  # converted at a time, so that it stays in the processor's nearest cache
@@ -52,19 +53,21 @@ class PackedStorage:
         """Travels to another process without what is mapped here."""
         return self.__dict__ | {"_open": {}}
 
-    @property
-    def files(self) -> list[tuple[str, int]]:
-        """Name and size of every file that reading needs, the index apart."""
-        sizes = enumerate(self._shard_bytes)
+    def needs(self, files: Iterable[tuple[str, int]]) -> list[Needed]:
+        """The shards that hold some tracks, and their checksums."""
+        sizes = {
+            number: self._shard_bytes[number]
+            for number in sorted({self._places[path][0] for path, _ in files})
+        }
         return [
-            (shard_file(Path(), number, kind).name, size if kind == "pcm" else checksums_bytes(size))
-            for number, size in sizes
-            for kind in ("pcm", "crc")
+            Needed(self._folder, shard_file(Path(), number, kind).name, num_bytes)
+            for number, size in sizes.items()
+            for kind, num_bytes in (("pcm", size), ("crc", checksums_bytes(size)))
         ]
 
-    def moved_to(self, folder: Path) -> "PackedStorage":
-        """The same shards in another folder."""
-        moved = PackedStorage(folder, self._shard_bytes, ())
+    def moved(self, home: Callable[[Path], Path]) -> "PackedStorage":
+        """The same shards in the copied folder."""
+        moved = PackedStorage(home(self._folder), self._shard_bytes, ())
         moved._places = self._places
         return moved
 
