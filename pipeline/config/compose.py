@@ -22,6 +22,7 @@ from yaml import YAMLError
 from pipeline.config import deepspeed_json, group_files
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
+from pipeline.config.older_runs import shipped_data
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
 from pipeline.config.trainer_schema import TrainerSettings
@@ -290,17 +291,10 @@ def _complete(tree: dict[Any, Any]) -> None:
     if "site" not in tree:
         tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
     if isinstance(tree.get("data"), dict):
-        tree["data"] = {**_added_to_data(), **tree["data"]}
+        tree["data"] = {**shipped_data(CONF_DIR), **tree["data"]}
     trainer, shipped = tree.get("trainer"), shipped_trainer()
     if isinstance(trainer, dict):
         for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
             trainer[key] = shipped[key]
         if isinstance(trainer.get("trainer"), dict):
             trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}
-
-
-def _added_to_data() -> dict[str, Any]:
-    """Return the shipped values of the keys that `data` did not have from the beginning."""
-    shipped = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "data" / "default.yaml"), resolve=False)
-    assert isinstance(shipped, dict)
-    return {name: shipped[name] for name in ("scratch_dir",)}
