@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-_LATER = ("scratch_dir",)
+_LATER = ("scratch_dir", "selection", "mix")
 
 
 def shipped_data(conf_dir: Path) -> dict[str, Any]:

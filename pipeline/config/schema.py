@@ -60,11 +60,21 @@ class EvalDatasetSettings(Section):
     max_segments: PositiveInt | None
 
 
+class MixPartSettings(Section):
+    """One set of a mix. Its name is the user's, so that conf/ can hold no default for what may be left out."""
+
+    root: PathText
+    weight: PositiveFloat = Field(allow_inf_nan=False)
+    selection: dict[str, Any] | None = None
+
+
 class DataSettings(Section):
     """Where the audio is and how it is cut."""
 
-    source: Literal["default", "folder", "packed"]
+    source: Literal["default", "folder", "packed", "mix"]
     root: PathText | None
+    selection: dict[str, Any]
+    mix: dict[str, MixPartSettings]
     cache_dir: PathText
     scratch_dir: PathText | None
     extensions: list[str]

@@ -15,6 +15,7 @@ from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegme
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
+from pipeline.data.shares import digest_with
 from pipeline.data.staging import stage, staged
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
@@ -91,7 +92,7 @@ class AudioDataModule(pl.LightningDataModule):
         self._ledger.record(corpus.bad_files)
         if self._data.scratch_dir is not None:
             corpus = _with_copies(corpus, Path(self._data.scratch_dir))
-        self._train = TrainSegments(corpus.train, self._form, self._seed)
+        self._train = TrainSegments(corpus.train, self._form, self._seed, corpus.shares)
         self._eval = EvalSegments(corpus.evaluation, self._form, self._data.eval_dataset.max_segments)
         self._corpus = corpus
 
@@ -156,6 +157,7 @@ class AudioDataModule(pl.LightningDataModule):
             items_per_epoch=self._data.train_dataset.segments_per_epoch,
             limit_batches=self._limit_batches(options.batch_size * world_size),
             repeat_first_epoch=self._is_overfitting(),
+            mixture=self._train.mixture,
         )
         return ResumableLoader(self._train, sampler, **self._loader_options(options))
 
@@ -187,7 +189,7 @@ class AudioDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Goes into checkpoints: which audio the run is trained on."""
         return {
-            "train_digest": self.train_manifest.digest,
+            "train_digest": self._train_digest,
             "eval_digest": self.eval_manifest.digest,
             "roots": self._roots(),
         }
@@ -201,13 +203,13 @@ class AudioDataModule(pl.LightningDataModule):
         if self._corpus is None:
             return
         changed = []
-        if state_dict["train_digest"] != self.train_manifest.digest:
+        if state_dict["train_digest"] != self._train_digest:
             changed.append("training")
         if "eval_digest" in state_dict and state_dict["eval_digest"] != self.eval_manifest.digest:
             changed.append("held-out")
         if changed and "roots" in state_dict:
             for key, new in self._roots().items():
-                old = state_dict["roots"][key]
+                old = state_dict["roots"].get(key)
                 if old != new:
                     raise DataError(
                         f"{key}={new}: the {' and the '.join(changed)} files there are not those of this run, which "
@@ -222,8 +224,16 @@ class AudioDataModule(pl.LightningDataModule):
                 f"warning: the {kind} files have changed since the checkpoint was written; {consequences[kind]}"
             )
 
+    @property
+    def _train_digest(self) -> str:
+        return digest_with(self.train_manifest.digest, self.corpus.shares)
+
     def _roots(self) -> dict[str, str | None]:
-        return {"data.root": self._data.root, "data.eval_dataset.root": self._data.eval_dataset.root}
+        of_parts = {f"data.mix.{name}.root": part.root for name, part in self._data.mix.items()}
+        return {
+            "data.root": self._data.root,
+            "data.eval_dataset.root": self._data.eval_dataset.root,
+        } | of_parts
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -12,9 +12,11 @@ from torch.utils.data import Dataset
 from pipeline.data.audio_io import convert_segment
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.manifest import AudioEntry, Manifest
+from pipeline.data.mixture import Mixture, Slots
 from pipeline.data.resample import resampled_length
 from pipeline.data.sampler import SampleKey
 from pipeline.data.seeds import derive_seed
+from pipeline.data.shares import Share
 from pipeline.data.storage import Storage
 from pipeline.errors import DataError
 
@@ -72,13 +74,30 @@ class TrainSegments(Dataset[Segment]):
     is met equally often. Indices beyond the number of segments begin again with other crops.
     """
 
-    def __init__(self, manifest: Manifest, form: SegmentFormat, seed: int) -> None:
-        """Takes the usable files of a manifest."""
+    def __init__(
+        self, manifest: Manifest, form: SegmentFormat, seed: int, shares: Sequence[Share] = ()
+    ) -> None:
+        """Takes the usable files of a manifest.
+
+        Args:
+            manifest: Files.
+            form: Form of the segments.
+            seed: Seed of the run.
+            shares: Proportions in which consecutive files are drawn; none: all alike.
+        """
         self._storage = manifest.storage
         self._entries = manifest.entries
         self._form = form
         self._seed = seed
-        self._ends = np.cumsum([_num_segments(entry, form) for entry in manifest.entries])
+        sizes = np.array([_num_segments(entry, form) for entry in manifest.entries])
+        self._ends = np.cumsum(sizes)
+        share_ends = np.cumsum([share.num_entries for share in shares], dtype=np.int64)
+        self._bounds = np.array([0, *self._ends[share_ends - 1]]) if shares else np.array([0, self._ends[-1]])
+        self.mixture = None
+        if shares:
+            of_share = np.split(sizes, share_ends[:-1])
+            slots = [_slots(share, own) for share, own in zip(shares, of_share, strict=True)]
+            self.mixture = Mixture(slots, seed)
 
     def __len__(self) -> int:
         """Whole segments in all files."""
@@ -100,8 +119,15 @@ class TrainSegments(Dataset[Segment]):
                 return Segment(*_load(self._storage, entry, start, self._form, key.position), tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
-            index = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
+            index = self._substitute(index % len(self), key, attempt)
         raise DataError(f"{_MOST_SUBSTITUTES} audio files in a row cannot be read, the last is {bad[-1]}")
+
+    def _substitute(self, index: int, key: SampleKey, attempt: int) -> int:
+        """Another index of the same share."""
+        drawn = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
+        share = int(np.searchsorted(self._bounds, index, side="right"))
+        first, end = int(self._bounds[share - 1]), int(self._bounds[share])
+        return first + drawn % (end - first)
 
 
 class EvalSegments(Dataset[Segment]):
@@ -147,6 +173,13 @@ class EvalSegments(Dataset[Segment]):
         file = int(np.searchsorted(self._ends, segment, side="right"))
         before = int(self._ends[file - 1]) if file else 0
         return self._entries[file], (segment - before) * self._form.num_samples
+
+
+def _slots(share: Share, sizes: NDArray[np.int64]) -> Slots:
+    """The slots of a share's files; a file's weight is that of each of its slots."""
+    if share.weights is None:
+        return Slots(int(sizes.sum()), share.weight, None)
+    return Slots(int(sizes.sum()), share.weight, np.repeat(np.array(share.weights, dtype=np.float64), sizes))
 
 
 def _load(

@@ -1,12 +1,14 @@
 """Folders of audio and packs alike: what is in them, whichever they are. Needs no torch."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.manifest import Manifest, load, scan
 from pipeline.data.pack.storage import is_pack, open_pack
-from pipeline.data.storage import FolderOf
+from pipeline.data.storage import FolderOf, Union
 
 
 class AudioFolders:
@@ -66,3 +68,19 @@ class AudioFolders:
         )
         bad = tuple(found for found in whole.bad_files if found.path.startswith(str(pack / below)))
         return Manifest(pack / name, tuple(entries), bad, {}, storage=FolderOf(whole.storage, below))
+
+
+def joined(manifests: Mapping[str, Manifest]) -> Manifest:
+    """Joins manifests under names, which lead the paths: `name/path`."""
+    entries = (
+        replace(entry, path=f"{name}/{entry.path}")
+        for name, manifest in manifests.items()
+        for entry in manifest.entries
+    )
+    return Manifest(
+        Path(os.path.commonpath([manifest.root.absolute() for manifest in manifests.values()])),
+        tuple(entries),
+        tuple(bad for manifest in manifests.values() for bad in manifest.bad_files),
+        sum((Counter(manifest.unsupported) for manifest in manifests.values()), Counter()),
+        storage=Union({name: manifest.storage for name, manifest in manifests.items()}),
+    )

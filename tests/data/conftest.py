@@ -113,6 +113,8 @@ def _make_settings(**changes):
         "source": "folder",
         "root": None,
         "scratch_dir": None,
+        "selection": {"type": "Folders", "config": {}},
+        "mix": {},
         "extensions": ["wav", "aiff", "flac", "mp3", "ogg", "opus"],
         "eval_fraction": 0.2,
         "max_bad_fraction": 0.8,
