@@ -176,9 +176,10 @@ def _divide_by_name(manifest: Manifest, eval_fraction: float) -> Corpus:
     if len(manifest.entries) == 1:
         only = f"{manifest.entries[0].path} is the only usable file: it serves training and evaluation alike"
         return Corpus(manifest, manifest, (manifest,), (*_notes(manifest), only))
-    by_share = sorted(manifest.entries, key=lambda entry: derive_seed("split", entry.path))
+    places = {entry.path: derive_seed("split", entry.path) for entry in manifest.entries}
+    by_share = sorted(manifest.entries, key=lambda entry: places[entry.path])
     limit = eval_fraction * SEED_RANGE
-    num_below = sum(derive_seed("split", entry.path) < limit for entry in by_share)
+    num_below = sum(place < limit for place in places.values())
     num_eval = min(max(1, num_below), len(by_share) - 1)  # at least one file on each side
     held_out = {entry.path for entry in by_share[:num_eval]}
     train = manifest.select(entry for entry in manifest.entries if entry.path not in held_out)

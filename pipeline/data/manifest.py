@@ -16,6 +16,7 @@ from pipeline.data import AUDIO_EXTENSIONS
 from pipeline.data.audio_io import AudioInfo, probe
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.cache import locked_cache, write_atomically
+from pipeline.data.collector import uncollected
 from pipeline.data.content import content_digest, way_of
 from pipeline.data.listing import ListedFile, Listing, list_audio
 from pipeline.data.storage import FileStorage, Storage
@@ -134,7 +135,21 @@ def scan(
     Raises:
         DataError: The cache folder cannot be written.
     """
-    kept = _normalised(extensions)
+    with uncollected():
+        return _scan(root, _normalised(extensions), cache_dir, report)
+
+
+def load(root: Path, extensions: Iterable[str] = AUDIO_EXTENSIONS, *, cache_dir: Path) -> Manifest | None:
+    """Returns what the last scan found, without a look at the folder; None if there was none.
+
+    For the other processes of a run, after one of them has scanned.
+    """
+    with uncollected():
+        account = _read_account(_cache_file(root, _normalised(extensions), cache_dir))
+        return _manifest(root, account) if account.records else None
+
+
+def _scan(root: Path, kept: tuple[str, ...], cache_dir: Path, report: Callable[[str], None]) -> Manifest:
     cache_file = _cache_file(root, kept, cache_dir)
     listing = list_audio(root, kept)
     account = _read_account(cache_file)
@@ -145,15 +160,6 @@ def scan(
             if account != known:
                 write_atomically(cache_file, _encode(account))
     return _manifest(root, account)
-
-
-def load(root: Path, extensions: Iterable[str] = AUDIO_EXTENSIONS, *, cache_dir: Path) -> Manifest | None:
-    """Returns what the last scan found, without a look at the folder; None if there was none.
-
-    For the other processes of a run, after one of them has scanned.
-    """
-    account = _read_account(_cache_file(root, _normalised(extensions), cache_dir))
-    return _manifest(root, account) if account.records else None
 
 
 def _normalised(extensions: Iterable[str]) -> tuple[str, ...]:
