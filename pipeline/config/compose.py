@@ -22,7 +22,7 @@ from yaml import YAMLError
 from pipeline.config import deepspeed_json, group_files
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
-from pipeline.config.older_runs import shipped_data
+from pipeline.config.older_runs import with_later_data
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
 from pipeline.config.trainer_schema import TrainerSettings
@@ -291,7 +291,7 @@ def _complete(tree: dict[Any, Any]) -> None:
     if "site" not in tree:
         tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
     if isinstance(tree.get("data"), dict):
-        tree["data"] = {**shipped_data(CONF_DIR), **tree["data"]}
+        tree["data"] = with_later_data(tree["data"], CONF_DIR)
     trainer, shipped = tree.get("trainer"), shipped_trainer()
     if isinstance(trainer, dict):
         for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():

@@ -51,6 +51,8 @@ class TrainDatasetSettings(Section):
     """What one training epoch draws; null takes as many segments as the audio holds."""
 
     segments_per_epoch: PositiveInt | None
+    silence_db: float | None = Field(le=0.0, allow_inf_nan=False)
+    augmentations: dict[str, dict[str, Any] | None]
 
 
 class EvalDatasetSettings(Section):

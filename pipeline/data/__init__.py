@@ -15,3 +15,12 @@ SELECTIONS = {
     "FmaTracks": "pipeline.data.selections.fma:FmaTracks",
 }
 """How the tracks of a folder are divided, `data.selection.type`."""
+
+AUGMENTATIONS = {
+    "gain": "pipeline.data.augmentations:Gain",
+    "polarity": "pipeline.data.augmentations:Polarity",
+    "channel_swap": "pipeline.data.augmentations:ChannelSwap",
+    "mono_mix": "pipeline.data.augmentations:MonoMix",
+    "level": "pipeline.data.augmentations:Level",
+}
+"""Changes of training crops, `data.train_dataset.augmentations`."""

@@ -9,9 +9,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from pipeline.data.augmentations import Augmentations
 from pipeline.data.bad_files import BadFile, BadFileLedger
 from pipeline.data.corpus import Corpus, prepare_corpus
-from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegments, collate
+from pipeline.data.dataset import Batch, CropPolicy, EvalSegments, SegmentFormat, TrainSegments, collate
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
@@ -92,7 +93,9 @@ class AudioDataModule(pl.LightningDataModule):
         self._ledger.record(corpus.bad_files)
         if self._data.scratch_dir is not None:
             corpus = _with_copies(corpus, Path(self._data.scratch_dir))
-        self._train = TrainSegments(corpus.train, self._form, self._seed, corpus.shares)
+        options = self._data.train_dataset
+        policy = CropPolicy(options.silence_db, Augmentations(options.augmentations, self._seed))
+        self._train = TrainSegments(corpus.train, self._form, self._seed, corpus.shares, policy)
         self._eval = EvalSegments(corpus.evaluation, self._form, self._data.eval_dataset.max_segments)
         self._corpus = corpus
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pipeline.data.audio_io import convert_segment
+from pipeline.data.augmentations import Augmentations, level_db
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.manifest import AudioEntry, Manifest
 from pipeline.data.mixture import Mixture, Slots
@@ -21,6 +22,7 @@ from pipeline.data.storage import Storage
 from pipeline.errors import DataError
 
 _MOST_SUBSTITUTES = 20
+_QUIET_TRIES = 8
 
 
 class SegmentFormat(NamedTuple):
@@ -39,6 +41,13 @@ class Segment(NamedTuple):
     path: str
     source: str
     bad: tuple[BadFile, ...]
+
+
+class CropPolicy(NamedTuple):
+    """Which training crops are too quiet to be learnt from, in dB of full scale, and how crops are changed."""
+
+    silence_db: float | None
+    augmentations: Augmentations
 
 
 class Batch(NamedTuple):
@@ -75,7 +84,12 @@ class TrainSegments(Dataset[Segment]):
     """
 
     def __init__(
-        self, manifest: Manifest, form: SegmentFormat, seed: int, shares: Sequence[Share] = ()
+        self,
+        manifest: Manifest,
+        form: SegmentFormat,
+        seed: int,
+        shares: Sequence[Share] = (),
+        policy: CropPolicy | None = None,
     ) -> None:
         """Takes the usable files of a manifest.
 
@@ -84,11 +98,13 @@ class TrainSegments(Dataset[Segment]):
             form: Form of the segments.
             seed: Seed of the run.
             shares: Proportions in which consecutive files are drawn; none: all alike.
+            policy: Which crops are too quiet, and how crops are changed; None: none, and not at all.
         """
         self._storage = manifest.storage
         self._entries = manifest.entries
         self._form = form
         self._seed = seed
+        self._policy = policy or CropPolicy(None, Augmentations({}, seed))
         sizes = np.array([_num_segments(entry, form) for entry in manifest.entries])
         self._ends = np.cumsum(sizes)
         share_ends = np.cumsum([share.num_entries for share in shares], dtype=np.int64)
@@ -114,13 +130,32 @@ class TrainSegments(Dataset[Segment]):
         for attempt in range(_MOST_SUBSTITUTES):
             entry = self._entries[np.searchsorted(self._ends, index % len(self), side="right")]
             seed = derive_seed(self._seed, "crop", key.epoch, key.item, attempt)
-            start = seed % (max(0, _length(entry, self._form) - self._form.num_samples) + 1)
+            places = max(0, _length(entry, self._form) - self._form.num_samples) + 1
             try:
-                return Segment(*_load(self._storage, entry, start, self._form, key.position), tuple(bad))
+                loaded = self._loud_enough(entry, seed % places, places, key)
+                waveform = self._policy.augmentations(loaded[0], key.epoch, key.item)
+                return Segment(waveform, *loaded[1:], tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
             index = self._substitute(index % len(self), key, attempt)
         raise DataError(f"{_MOST_SUBSTITUTES} audio files in a row cannot be read, the last is {bad[-1]}")
+
+    def _loud_enough(
+        self, entry: AudioEntry, start: int, places: int, key: SampleKey
+    ) -> tuple[NDArray[np.float32], int, str, str]:
+        """Loads the crop, or the first of some others in its file that is not too quiet, or else the loudest."""
+        loaded = _load(self._storage, entry, start, self._form, key.position)
+        silence_db = self._policy.silence_db
+        if silence_db is None:
+            return loaded
+        loudest, tries = level_db(loaded[0]), 0
+        while loudest < silence_db and tries < _QUIET_TRIES:
+            start = derive_seed(self._seed, "louder", key.epoch, key.item, tries) % places
+            other = _load(self._storage, entry, start, self._form, key.position)
+            if level_db(other[0]) > loudest:
+                loaded, loudest = other, level_db(other[0])
+            tries += 1
+        return loaded
 
     def _substitute(self, index: int, key: SampleKey, attempt: int) -> int:
         """Another index of the same share."""

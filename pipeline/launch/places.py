@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.config.registry import check_block, suggest
+from pipeline.config.registry import check_arguments, check_block, suggest
 from pipeline.config.schema import Config
-from pipeline.data import AUDIO_EXTENSIONS, SELECTIONS
+from pipeline.data import AUDIO_EXTENSIONS, AUGMENTATIONS, SELECTIONS
 from pipeline.errors import ConfigError, DataError
 
 _FOLDERS = "Folders"
@@ -22,6 +22,11 @@ def check_data_root(config: Config) -> None:
     """
     data = config.data
     check_block(data.selection, SELECTIONS, "data.selection")
+    for name, arguments in data.train_dataset.augmentations.items():
+        where = f"data.train_dataset.augmentations.{name}"
+        if name not in AUGMENTATIONS:
+            raise ConfigError(f"{where}: unknown; {suggest(name, AUGMENTATIONS)}")
+        check_arguments(AUGMENTATIONS[name], arguments or {}, where)
     if data.source == "mix":
         _check_mix(config)
         return

@@ -121,7 +121,7 @@ def _make_settings(**changes):
         "sample_rate_hz": 16000,
         "channels": 2,
         "segment_samples": 4000,
-        "train_dataset": SimpleNamespace(segments_per_epoch=None),
+        "train_dataset": SimpleNamespace(segments_per_epoch=None, silence_db=None, augmentations={}),
         "eval_dataset": SimpleNamespace(root=None, max_segments=None),
         "train_dataloader": SimpleNamespace(**loader),
         "eval_dataloader": SimpleNamespace(**loader),

@@ -141,7 +141,11 @@ def mixed_settings(make_settings, sets, **changes):
 
 
 def test_a_mix_of_folders(make_settings, sets, tmp_path):
-    settings = mixed_settings(make_settings, sets, train_dataset=SimpleNamespace(segments_per_epoch=400))
+    settings = mixed_settings(
+        make_settings,
+        sets,
+        train_dataset=SimpleNamespace(segments_per_epoch=400, silence_db=None, augmentations={}),
+    )
     module = AudioDataModule(settings, 5, tmp_path / "cache", lambda line: None)
     module.setup()
     assert module.corpus.num_files == 17
