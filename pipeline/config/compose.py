@@ -193,7 +193,8 @@ def settle(composition: Composition) -> Config:
     eval_dataset = config.data.eval_dataset
     eval_dataset = eval_dataset.model_copy(update=_absolute_paths(eval_dataset, ("root",)))
     data = config.data.model_copy(
-        update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
+        update=_absolute_paths(config.data, ("root", "cache_dir", "scratch_dir"))
+        | {"eval_dataset": eval_dataset}
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))

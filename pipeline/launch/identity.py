@@ -20,12 +20,12 @@ _CHANGEABLE = re.compile(
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
     r"|trainer\.trainer\.accumulate_grad_batches"
     r"|trainer\.start_timeout_s"
-    r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
     r"|model\.autoencoder\.activation_checkpointing"  # the same weights to the last bit
+    r"|data\.(root|cache_dir|scratch_dir|eval_dataset\.root|mix\.[^.]+\.root)"  # places
     r"|site(\.[\w.]+)?"  # the cluster
     r"|container\.\w+"  # what a job finds there
 )
-_AUDIO = ("data.root", "data.eval_dataset.root")
+_AUDIO = re.compile(r"data\.(root|eval_dataset\.root|mix\.[^.]+\.root)")
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 _HORIZON = ("max_epochs", "max_steps")
 
@@ -90,7 +90,7 @@ def differences(stored: "Config", wanted: "Config") -> Iterator[tuple[str, Any, 
 
 
 def _counts(key: str) -> bool:
-    return key in _AUDIO or not is_changeable(key)
+    return _AUDIO.fullmatch(key) is not None or not is_changeable(key)
 
 
 def _compare(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
