@@ -173,11 +173,23 @@ IN_THIS_PROCESS = {
         "mel",
         "time",
     ),
-    "model.encoder.config.norm=batch_norm": (
-        "model.encoder.config.norm='batch_norm'",
+    "model.encoder.config.norm=instance_norm": (
+        "model.encoder.config.norm='instance_norm'",
         "weight_norm",
         "group_norm",
     ),
+    "model.encoder.config.residual_groups=2": ("model.encoder.config.residual_groups=2", "n_residual_layers"),
+    "model.encoder.config.residual_groups=4 model.encoder.config.n_residual_layers=1": (
+        "model.encoder.config.residual_groups=4",
+        "n_filters",
+        "compress=2",
+    ),
+    "model.encoder.config.sequence_model=transformer model.encoder.config.sequence_heads=3": (
+        "model.encoder.config.sequence_heads=3",
+        "dimension=128",
+    ),
+    "model.encoder.config.sequence_model=gru": ("sequence_model='gru'", "lstm", "transformer"),
+    "model.encoder.config.activation=GLU": ("activation='GLU'", "complex_valued=false", "CGLU"),
     "trainer.logger=[csv,tb]": ("trainer.logger=['csv', 'tb']", "csv, tensorboard, wandb, none"),
     "trainer.strategy=fsdp": ("trainer.strategy='fsdp'", "not built", "valid: auto, ddp, deepspeed"),
     "trainer.scheduler.interval=batch": ("trainer.scheduler.interval='batch'", "'step' or 'epoch'"),
