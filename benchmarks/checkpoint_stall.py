@@ -31,6 +31,7 @@ from pipeline.launch.directory import RunDirectory
 from pipeline.training import assembly
 from pipeline.training.callbacks.build import build_record
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
+from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
@@ -113,7 +114,7 @@ def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple
     module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, None)
     store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
     stop = StopConditions(lambda: None, None, time.monotonic())
-    checkpoints = assembly.build_checkpoints(config, store, stop)
+    checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))
     loggers = assembly.build_run_loggers(
         config, checked.losses, run.path, Start(None, None, None, "untrained", ())
     )

@@ -20,6 +20,7 @@ from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preflight import Preflight
 from pipeline.training import assembly
 from pipeline.training.callbacks.build import build_record
+from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.checkpoints.store import CheckpointStore
 from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.start import Start
@@ -128,7 +129,7 @@ def run_rank(run_dir: Path, warm_up_steps: int, overrides: list[str], experiment
     module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, None)
     store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
     stop = StopConditions(lambda: None, None, time.monotonic())
-    checkpoints = assembly.build_checkpoints(config, store, stop)
+    checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))
     loggers = assembly.build_run_loggers(
         config, checked.losses, run.path, Start(None, None, None, "untrained", ())
     )

@@ -8,6 +8,8 @@
 #   EULER_COMEBACK      requeue, or chain where the site allows no requeueing
 #   EULER_MAX_RESTARTS  starts after the first, at most
 #   srun_args           array of further arguments of srun
+#   EULER_IMAGE         an image that the tasks run in; empty: none. EULER_PYTHON is the interpreter in it then
+#   in_image            array of arguments of in_image.sh, before its --
 #
 # In RUN/.job: `failure` (only a genuine error writes it), `reason` (of ranks that leave to come back), `history` (time,
 # job, restart, event), `checkpoints` (where they are), `stuck` (newest checkpoint at the last return, returns in a row
@@ -15,6 +17,8 @@
 
 readonly EULER_MOST_VAIN_RETURNS=4 EULER_MOST_STOPS=20 # in a row without a new checkpoint: deaths, orders to stop
 srun_pid='' signalled='' returned='' successor=''
+# shellcheck source=slurm/image.sh
+. "$EULER_CODE/slurm/image.sh"
 
 live() {
   set +eC +o pipefail # what set-up lines may have set: a training that leaves to come back would end the script here
@@ -34,6 +38,7 @@ live() {
   [ "$restart" -gt 0 ] || rm -f "$run/.job/stuck" # submitted again, whatever came before
   note "start $(nodes)"
   if [ "$EULER_COMEBACK" = chain ]; then queue_successor_at_start; fi
+  if [ -n "${EULER_IMAGE:-}" ]; then check_image "$run" || conclude 1; fi
   # the tasks get the signals themselves, and save; the shell has to outlive them
   trap 'signalled=1; return_if_out_of_time' TERM
   trap 'signalled=1; pass_on USR1' USR1
@@ -45,6 +50,7 @@ live() {
 }
 
 run_step() {
+  local task=("$EULER_PYTHON" -m pipeline.launch.slurm.task "$run")
   MASTER_ADDR=$(address)
   MASTER_PORT=$(free_port)
   export MASTER_ADDR MASTER_PORT
@@ -54,9 +60,13 @@ run_step() {
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
   # srun has not taken it from sbatch since SLURM 22.05
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  # shellcheck disable=SC2154 # the batch script may set srun_args
+  # shellcheck disable=SC2154 # the batch script may set it
+  if [ -n "${EULER_IMAGE:-}" ]; then
+    task=(bash "$EULER_CODE/slurm/in_image.sh" "$run" ${in_image[@]+"${in_image[@]}"} -- "${task[@]}")
+  fi
+  # shellcheck disable=SC2154 # the batch script may set it
   exec srun --kill-on-bad-exit=1 --wait=0 --export=ALL --distribution=block ${srun_args[@]+"${srun_args[@]}"} \
-    "$EULER_PYTHON" -m pipeline.launch.slurm.task "$run" < /dev/null
+    "${task[@]}" < /dev/null
 }
 
 await_step() { # sets rc

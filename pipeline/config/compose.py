@@ -22,10 +22,9 @@ from yaml import YAMLError
 from pipeline.config import deepspeed_json, group_files
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
-from pipeline.config.older_runs import with_later_data
+from pipeline.config.older_runs import complete
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
-from pipeline.config.trainer_schema import TrainerSettings
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -200,7 +199,8 @@ def settle(composition: Composition) -> Config:
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))
-    return config.model_copy(update={"trainer": trainer, "data": data, "run": run})
+    container = config.container.model_copy(update=_absolute_paths(config.container, ("image",)))
+    return config.model_copy(update={"trainer": trainer, "data": data, "run": run, "container": container})
 
 
 def _absolute_paths(section: Any, names: Iterable[str]) -> dict[str, str]:
@@ -279,22 +279,8 @@ def read(path: Path) -> Config:
         ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a list, not the configuration of a run")
-    _complete(tree)
+    complete(tree, CONF_DIR, shipped_trainer())
     try:
         return parse({str(key): value for key, value in tree.items()})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _complete(tree: dict[Any, Any]) -> None:
-    """Give a run that an earlier version began the shipped values of keys that there were not yet."""
-    if "site" not in tree:
-        tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
-    if isinstance(tree.get("data"), dict):
-        tree["data"] = with_later_data(tree["data"], CONF_DIR)
-    trainer, shipped = tree.get("trainer"), shipped_trainer()
-    if isinstance(trainer, dict):
-        for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
-            trainer[key] = shipped[key]
-        if isinstance(trainer.get("trainer"), dict):
-            trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}

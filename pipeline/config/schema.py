@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
+from pipeline.config.container_schema import ContainerSettings
 from pipeline.config.section import NameText, PathText, Section, translate
 from pipeline.config.site_schema import SiteSettings
 from pipeline.config.trainer_schema import OWNED_ELSEWHERE, TrainerSettings
@@ -139,6 +140,7 @@ class Config(Section):
     model: ModelSettings
     trainer: TrainerSettings
     site: SiteSettings
+    container: ContainerSettings
     run: RunSettings
 
 

@@ -4,16 +4,16 @@ import importlib.metadata
 import platform
 import shutil
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
+from pipeline.launch.code import code_digest
 from pipeline.launch.directory import RunDirectory, runs_root
+from pipeline.launch.provenance import driver
 from pipeline.training.ranks.host import host_name
 
 ROOT = Path(__file__).resolve().parents[2]
-_CODE = ("train.py", "pipeline/**/*.py", "hydra_plugins/**/*.py")
 _PACKAGES = ("torch", "pytorch-lightning", "deepspeed")
 
 
@@ -106,16 +106,6 @@ def fill_in(rank: int, world_size: int, config: Config, device: Device, problem:
     )
 
 
-def code_digest(root: Path) -> str:
-    """Return the sha256 over the names and contents of the program's files in a checkout."""
-    digest = sha256()
-    for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
 def describe_device(use_gpu: bool, local_rank: int) -> Device:
     """Return what a rank of this node trains on."""
     if not use_gpu:
@@ -124,16 +114,7 @@ def describe_device(use_gpu: bool, local_rank: int) -> Device:
 
     found = torch.cuda.get_device_properties(local_rank)
     free, total = torch.cuda.mem_get_info(local_rank)
-    return Device(found.name, str(found.uuid), _driver(), free, total)
-
-
-def _driver() -> str | None:
-    """Return the version in a line like `NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu ...`."""
-    try:
-        line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
-    except (OSError, IndexError):
-        return None
-    return next((word for word in line.split() if word[0].isdigit() and "." in word), None)
+    return Device(found.name, str(found.uuid), driver(), free, total)
 
 
 def _free_memory() -> int | None:

@@ -1,8 +1,7 @@
 """Whether the config.yaml of a run is still the one that the run began with."""
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.launch.provenance import PROVENANCE
+from pipeline.launch.provenance import read_provenance
 
 _DIGEST = "config_sha256"
+_CONFIG = "config.yaml"
+_ABSENT = "absent"
 
 
 def edited_note(run_dir: Path) -> str | None:
@@ -21,38 +22,45 @@ def edited_note(run_dir: Path) -> str | None:
     Args:
         run_dir: the run; one that was begun before checksums were kept gives no line.
     """
-    try:
-        record = json.loads((run_dir / PROVENANCE).read_bytes())
-    except (OSError, ValueError):  # lost or damaged: it decides nothing
+    record = read_provenance(run_dir)
+    if record is None or not is_edited(run_dir, record):  # lost or damaged: it decides nothing
         return None
-    config = run_dir / "config.yaml"
-    if not isinstance(record, dict) or _DIGEST not in record or record[_DIGEST] == _digest(config):
-        return None
-    keys = list(_edited_keys(run_dir, record[_DIGEST]))
-    return f"{config} was edited since the run began{': ' + ', '.join(keys) if keys else ''}"
+    keys = [key for key, _, _ in edited_values(run_dir, record) or ()]
+    return f"{run_dir / _CONFIG} was edited since the run began{': ' + ', '.join(keys) if keys else ''}"
 
 
-def _edited_keys(run_dir: Path, digest: str) -> Iterator[str]:
-    copy = run_dir / ".hydra" / "config.yaml"
-    if not copy.is_file() or _digest(copy) != digest:
-        return
+def is_edited(run_dir: Path, record: Mapping[str, Any]) -> bool | None:
+    """Whether `config.yaml` is another file than the one that was written; None where no checksum was kept.
+
+    Args:
+        run_dir: the run.
+        record: its provenance.
+    """
+    return record[_DIGEST] != _digest(run_dir / _CONFIG) if _DIGEST in record else None
+
+
+def edited_values(run_dir: Path, record: Mapping[str, Any]) -> list[tuple[str, Any, Any]] | None:
+    """Return dotted key, value as written and value now of what was edited; None where no copy tells it."""
+    copy = run_dir / ".hydra" / _CONFIG
+    if not copy.is_file() or _digest(copy) != record[_DIGEST]:
+        return None
     try:
-        trees = [OmegaConf.to_container(OmegaConf.load(path)) for path in (copy, run_dir / "config.yaml")]
+        trees = [OmegaConf.to_container(OmegaConf.load(path)) for path in (copy, run_dir / _CONFIG)]
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError):  # refused where it is read
-        return
-    yield from _differing("", *trees)
+        return None
+    return list(_differing("", *trees))
 
 
-def _differing(key: str, old: Any, new: Any) -> Iterator[str]:
+def _differing(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             inner = f"{key}.{name}" if key else str(name)
             if name in old and name in new:
                 yield from _differing(inner, old[name], new[name])
             else:
-                yield inner
+                yield inner, old.get(name, _ABSENT), new.get(name, _ABSENT)
     elif old != new:
-        yield key or "all of it"
+        yield key or "all of it", old, new
 
 
 def _digest(path: Path) -> str:

@@ -22,6 +22,7 @@ _CHANGEABLE = re.compile(
     r"|trainer\.start_timeout_s"
     r"|data\.(root|cache_dir|scratch_dir|eval_dataset\.root|mix\.[^.]+\.root)"  # places
     r"|site(\.[\w.]+)?"  # the cluster
+    r"|container\.\w+"  # what a job finds there
 )
 _AUDIO = re.compile(r"data\.(root|eval_dataset\.root|mix\.[^.]+\.root)")
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config import compose
 from pipeline.config.compose import Composition
+from pipeline.config.launcher_schema import SLURM_LAUNCHER
 from pipeline.errors import LaunchError
 from pipeline.launch import opening
 from pipeline.launch.command import train_command
@@ -56,8 +57,15 @@ def refuse_misleading_arguments(arguments: Sequence[str]) -> None:
             "-m starts several jobs, and this process is one rank of one job (RANK, WORLD_SIZE are set); valid: one "
             "job per start of the launcher, or -m without it"
         )
+    is_submitted = bool(launcher) and launcher[-1].endswith(f"={SLURM_LAUNCHER}")
     for argument in arguments:
-        if argument.lstrip("+").startswith("hydra.run.dir="):
+        key, _, value = argument.lstrip("+").partition("=")
+        if key == "container.image" and value != "null" and not is_submitted and shown is None:
+            raise LaunchError(
+                f"{argument}: only jobs of SLURM (-m hydra/launcher={SLURM_LAUNCHER}) enter an image by themselves; "
+                f"here: apptainer exec {value} python train.py ..."
+            )
+        if key == "hydra.run.dir":
             raise LaunchError(
                 f"{argument} has no effect here; valid: run.dir=DIR, or EULER_RUNS for the root of all runs"
             )

@@ -59,6 +59,29 @@ def living_owner(run_dir: Path) -> str | None:
         return None if _has_died(owner) else owner
 
 
+def holder(run_dir: Path) -> str | None:
+    """Return who trains in a directory that may be read-only, without a trace in it; None if nobody does.
+
+    Args:
+        run_dir: existing directory.
+
+    Raises:
+        OSError: its lock cannot be read.
+    """
+    path = run_dir / ".lock"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read_owner(file) or "unknown"
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+        return None
+
+
 def _opened(run_dir: Path) -> IO[str]:
     try:
         return (run_dir / ".lock").open("a+", encoding="utf-8")

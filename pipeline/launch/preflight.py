@@ -47,7 +47,12 @@ class Preflight:
 
 
 def check(
-    config: Config, given: frozenset[str], planned: Resources | None = None, *, has_torch: bool = True
+    config: Config,
+    given: frozenset[str],
+    planned: Resources | None = None,
+    *,
+    has_torch: bool = True,
+    sees_disk: bool = True,
 ) -> Preflight:
     """Check a configuration whole.
 
@@ -56,6 +61,7 @@ def check(
         given: dotted keys that the user wrote on the command line.
         planned: what a job on other machines will have; None: this machine decides.
         has_torch: False leaves out what torch alone knows, optimiser and scheduler, and imports no torch.
+        sees_disk: False leaves out folders and files, where those of the job are not there.
 
     Raises:
         ConfigError: with the full path of the key and the valid choices.
@@ -67,11 +73,12 @@ def check(
     losses = plan_losses(config.trainer.loss_config, model.loss_keys)
     metrics = _check_metrics(config)
     _check_monitor(config, metrics)
-    check_data_root(config)
     check_extensions(config)
-    check_places(config, given)
+    if sees_disk:
+        check_data_root(config)
+        check_places(config, given)
     _check_horizon(config)
-    strategy_checks.check(config)
+    strategy_checks.check(config, has_torch=has_torch)
     stepping = _plan_stepping(config)
     inherited = _check_inverse_lr(config, given)
     planned = planned or resources.plan(config)

@@ -1,7 +1,6 @@
 """What a run was made of: code, packages, machine, seed, command line."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -14,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.atomic import write_text
+from pipeline.launch import surroundings
+from pipeline.launch.code import code_digest
+from pipeline.launch.image import image
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = "provenance.json"
+UNCOMMITTED = "uncommitted.diff"
 REVISION = "revision.json"
 """What a copy of the code says about the checkout that it was taken from."""
 
@@ -30,8 +33,7 @@ def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, over
         seed: of the run.
         overrides: the command line.
     """
-    code = revision()
-    diff = code["diff"]
+    facts, diff = describe_now()
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.orig_argv),
@@ -39,15 +41,55 @@ def write_provenance(folders: Iterable[Path], config_file: Path, seed: int, over
         "directory": os.getcwd(),
         "seed": seed,
         "config_sha256": hashlib.sha256(config_file.read_bytes()).hexdigest(),
-        "git": {"commit": code["commit"], "dirty": bool(diff) if diff is not None else None},
-        "python": platform.python_version(),
-        "packages": dict(sorted((d.name, d.version) for d in importlib.metadata.distributions() if d.name)),
-        "hardware": hardware(),
+        **facts,
     }
     for folder in folders:
-        if diff:
-            write_text(folder / "uncommitted.diff", diff + "\n")
+        keep_diff(folder, diff)
         write_text(folder / PROVENANCE, json.dumps(record, indent=2) + "\n")
+
+
+def read_provenance(run_dir: Path) -> dict[str, Any] | None:
+    """Return the record of a run; None where it is lost or damaged."""
+    try:
+        record = json.loads((run_dir / PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def describe_now() -> tuple[dict[str, Any], str | None]:
+    """Return what a run that begins here and now is made of, and the uncommitted changes of its code."""
+    code, installed = revision(), surroundings.packages()
+    diff = code["diff"]
+    git = {
+        "commit": code["commit"],
+        "dirty": bool(diff) if diff is not None else None,
+        "diff_sha256": diff_digest(diff),
+        "code_sha256": code_digest(ROOT),
+    }
+    facts = {
+        "git": git,
+        "image": image(),
+        "lock": surroundings.lock(installed),
+        "python": platform.python_version(),
+        "packages": installed,
+        "variables": surroundings.variables(),
+        "hardware": hardware(),
+    }
+    return facts, diff
+
+
+def diff_digest(diff: str | None) -> str | None:
+    """Return what tells uncommitted changes from others; None for none."""
+    return hashlib.sha256(diff.encode()).hexdigest() if diff else None
+
+
+def keep_diff(folder: Path, diff: str | None) -> None:
+    """Write the uncommitted changes beside the record of a run."""
+    if diff:
+        write_text(folder / UNCOMMITTED, diff + "\n")
+    else:
+        (folder / UNCOMMITTED).unlink(missing_ok=True)
 
 
 def revision() -> dict[str, str | None]:
@@ -57,7 +99,7 @@ def revision() -> dict[str, str | None]:
     """
     record = ROOT / REVISION
     if record.is_file():
-        stored: dict[str, str | None] = json.loads(record.read_bytes())
+        stored: dict[str, str | None] = {"commit": None, "diff": None, **json.loads(record.read_bytes())}
         return stored
     return {"commit": _git("rev-parse", "HEAD"), "diff": _git("diff", "HEAD")}
 
@@ -82,9 +124,29 @@ def hardware() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "gpus": gpus,
+        "driver": driver(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "nccl": _nccl_version(),
     }
+
+
+def driver() -> str | None:
+    """Return the version of the NVIDIA driver; None where it is not shown."""
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    # NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu ...
+    return next((word for word in line.split() if word[0].isdigit() and "." in word), None)
+
+
+def _nccl_version() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return ".".join(map(str, torch.cuda.nccl.version()))
 
 
 def _cpu_name() -> str:

@@ -142,6 +142,8 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[
                 "Valid: horizon (max_epochs, max_steps), hardware, logging; run.init_from starts a new run"
             )
         _log.info("resume: %s was %r, now %r", key, old, new)
+        if key == "container.image":
+            _log.info("note: what another image computes may differ in its last bits")
         _set(tree, key, new, run_dir / _CHANGES)
         changes[key] = new
     tree["run"]["resume"] = str(run_dir)

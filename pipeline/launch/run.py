@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.errors import PeerError, TrainingError
+from pipeline.launch import replay
+from pipeline.launch.attempt import record_attempt
 from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
@@ -20,11 +22,11 @@ from pipeline.launch.report import (
     resume_command,
 )
 from pipeline.launch.roll_call import RollCall, hold_roll_call
-from pipeline.launch.sessions import record_session
 from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
+    from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.module import AutoencoderModule
     from pipeline.training.start import Start
     from pipeline.training.watch.watchdog import Watchdog
@@ -81,17 +83,15 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
-    notes = [*checked.notes, *start.notes]
-    if rank == 0:
-        notes += record_session(run.path, resources.world_size, resources.use_gpu, start.step or 0)
-    for note in notes:
+    attempt_notes = record_attempt(run, checked, data.corpus, start) if rank == 0 else []
+    for note in (*checked.notes, *start.notes, *attempt_notes):
         _log.info("note: %s", note)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
 
     loggers = assembly.build_run_loggers(config, checked.losses, run.path, start)
     stop = StopConditions(lambda: stop_signals.received, settings.max_time_s, stop_signals.began_s)
-    checkpoints = assembly.build_checkpoints(config, store, stop)
+    checkpoints = assembly.build_checkpoints(config, store, stop, _build_losses(run))
     devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
     record = build_record(config, run.path)
     trainer = assembly.build_trainer(
@@ -117,6 +117,12 @@ def _train(
     if stop_signals.has_saved:
         _leave(called)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _build_losses(run: RunDirectory) -> "LossRecord":
+    from pipeline.training.callbacks.loss_record import LossRecord
+
+    return LossRecord(run.path, replay.steps_of(run.path))
 
 
 def _leave(called: RollCall | None) -> NoReturn:

@@ -2,14 +2,16 @@
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.launch.provenance import hardware, revision
 
 _FILE = "sessions.jsonl"
-_ROUNDING = {
+ROUNDING = {
     "cpu": "CPU",
     "gpus": "GPU",
     "torch": "torch",
@@ -21,7 +23,9 @@ _ROUNDING = {
 """What changes the order or the width of sums."""
 
 
-def record_session(run_dir: Path, world_size: int, use_gpu: bool, step: int) -> list[str]:
+def record_session(
+    run_dir: Path, world_size: int, use_gpu: bool, step: int, more: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, Any], list[str]]:
     """Append this start to the run's `sessions.jsonl`; the first rank calls it.
 
     Args:
@@ -29,12 +33,14 @@ def record_session(run_dir: Path, world_size: int, use_gpu: bool, step: int) -> 
         world_size: processes.
         use_gpu: whether they train on GPUs.
         step: optimiser steps that the run has behind it; 0 is a new beginning.
+        more: what else is known about it.
 
     Returns:
-        A line if the start differs from those before it in what decides how numbers are rounded, else none.
+        The record, and a line if the start differs from those before it in what decides how numbers are rounded,
+        else none.
     """
     path = run_dir / _FILE
-    session = _describe(world_size, use_gpu, step)
+    session = {**_describe(world_size, use_gpu, step), **more}
     with path.open("a+b") as stream:
         stream.seek(0)
         content = stream.read()
@@ -42,7 +48,7 @@ def record_session(run_dir: Path, world_size: int, use_gpu: bool, step: int) -> 
         stream.write(cut_short + json.dumps(session).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
-    return _notes([*_readable(content), session])
+    return session, _notes([*_readable(content), session])
 
 
 def _describe(world_size: int, use_gpu: bool, step: int) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def _readable(content: bytes) -> list[dict[str, Any]]:
             session = json.loads(line)
         except ValueError:  # the line that was cut short
             continue
-        if isinstance(session, dict) and session.keys() >= {"step", *_ROUNDING}:  # none of another origin
+        if isinstance(session, dict) and session.keys() >= {"step", *ROUNDING}:  # none of another origin
             sessions.append(session)
     return sessions
 
@@ -76,7 +82,7 @@ def _notes(sessions: list[dict[str, Any]]) -> list[str]:
     """Compare the last session with all that have trained the same weights."""
     first = max((index for index, session in enumerate(sessions) if session["step"] == 0), default=0)
     changes = []
-    for key, name in _ROUNDING.items():
+    for key, name in ROUNDING.items():
         values = dict.fromkeys(_shown(session[key]) for session in sessions[first:])
         if len(values) > 1:
             changes.append(f"{name} ({', then '.join(values)})")

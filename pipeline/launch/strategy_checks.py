@@ -24,15 +24,19 @@ UNSHARDED_OPTIMIZERS = {
 _REMEDY = "or use trainer.strategy=ddp"
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, has_torch: bool = True) -> None:
     """Refuse options that the strategy cannot honour.
+
+    Args:
+        config: settled tree.
+        has_torch: False for a run that trains with packages that are not installed here.
 
     Raises:
         ConfigError: names both keys and what to set.
     """
     if config.trainer.strategy != "deepspeed":
         return
-    if importlib.util.find_spec("deepspeed") is None:
+    if has_torch and importlib.util.find_spec("deepspeed") is None:
         raise ConfigError(
             "trainer.strategy=deepspeed: the package deepspeed is not installed; `make env` installs it, "
             f"{_REMEDY}"

@@ -24,6 +24,7 @@ from pipeline.models.build import build_autoencoder, describe
 from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.guard import FiniteLossGuard
+from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.callbacks.progress_record import ProgressRecord
 from pipeline.training.callbacks.sample_sequence import SampleSequence
 from pipeline.training.callbacks.watch import Watch
@@ -132,7 +133,9 @@ def build_data(config: Config, batch_size: int, accumulate: int) -> AudioDataMod
     )
 
 
-def build_checkpoints(config: Config, store: CheckpointStore, stop: StopConditions) -> RunCheckpoints:
+def build_checkpoints(
+    config: Config, store: CheckpointStore, stop: StopConditions, losses: LossRecord
+) -> RunCheckpoints:
     """Build what decides when to save and to stop."""
     settings, agreement = config.trainer.trainer, RankAgreement(COLLECTIVE_TIMEOUT)
     return RunCheckpoints(
@@ -142,6 +145,7 @@ def build_checkpoints(config: Config, store: CheckpointStore, stop: StopConditio
         stop,
         FiniteLossGuard(_SCALER_PATIENCE if config.trainer.precision == "16-mixed" else 0),
         SampleSequence(agreement),
+        losses,
         monitor=settings.monitor,
         higher_is_better=HIGHER_IS_BETTER[settings.monitor.removeprefix("val/")],
         save_top_k=settings.save_top_k,
@@ -218,13 +222,12 @@ def build_run_loggers(config: Config, losses: LossPlan, run_dir: Path, start: St
         *(f"train/{name}_weighted" for name in names),
     ]
     columns += ["train/grad_norm", "train/lr", *(f"val/{name}" for name in config.trainer.eval_loss_config)]
-    wandb = config.trainer.wandb
     return build_loggers(
         config.trainer.logger_names,
         run_dir,
         columns,
-        wandb_project=wandb.project,
-        wandb_name=wandb.name or config.run.name,
+        wandb_project=config.trainer.wandb.project,
+        wandb_name=config.trainer.wandb.name or config.run.name,
         hyperparameters=config.model_dump(),
         mark=start.log_mark,
         resumed_step=start.step,

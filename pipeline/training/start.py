@@ -36,6 +36,7 @@ class Start:
         log_mark: how far the logs were when it was written, or None.
         name: what the first validation measures, `untrained` weights or those `at start`.
         notes: lines to print.
+        weights: file whose weights a new run begins with, or None.
     """
 
     checkpoint: Path | None
@@ -43,6 +44,7 @@ class Start:
     log_mark: dict[str, Any] | None
     name: str
     notes: tuple[str, ...]
+    weights: Path | None = None
 
 
 def find_start(
@@ -82,7 +84,7 @@ def find_start(
     if init_from is not None:
         source = _weights_of(Path(init_from))
         load_weights(module.autoencoder, source)
-        return Start(None, None, None, "at start", (*notes, f"starts from the weights of {source}"))
+        return Start(None, None, None, "at start", (*notes, f"starts from the weights of {source}"), source)
     return Start(None, None, None, "untrained", notes)
 
 

@@ -1,15 +1,22 @@
 """Fixtures for real runs of `train.py`."""
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 
-from tests.integration.runs import ROOT, Finished
+from pipeline.launch import reproduce
+from tests.integration.background import Background
+from tests.integration.runs import ROOT, TINY, Finished
 
 TIMEOUT_S = 240
 
@@ -82,3 +89,44 @@ def train_from_scratch(tmp_path: Path, cache_dir: Path) -> Callable[..., Finishe
         return Finished(result.returncode, result.stdout, runs)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, preloaded, cache_dir):
+    """A run of four steps on four files of noise, on one thread."""
+    place = tmp_path_factory.mktemp("reproduce")
+    (place / "audio").mkdir()
+    for number, name in enumerate(("a.wav", "b.wav", "c.wav", "d.wav")):
+        noise = np.random.default_rng(number).normal(0, 0.1, 44100)
+        soundfile.write(place / "audio" / name, noise, 44100)
+    words = ("trainer.trainer.max_steps=4", "data=folder", f"data.root={place / 'audio'}")
+    run = Background(preloaded, place, cache_dir, *TINY, *words, f"run.dir={place / 'run'}").end()
+    assert run.code == 0, run.output
+    return place
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path):
+    """Another copy of the run and its audio, to be changed."""
+    place = tmp_path / "copied"
+    shutil.copytree(finished_run, place)
+    return SimpleNamespace(place=place, run=place / "run", audio=place / "audio")
+
+
+@pytest.fixture
+def ask(monkeypatch, capsys, cache_dir):
+    """Ask whether a run is the same; gives the exit code and what was said."""
+    logger = logging.getLogger("pipeline")
+    before = (logger.handlers[:], logger.propagate, logger.level)
+    monkeypatch.setenv("EULER_CACHE", str(cache_dir))
+
+    def reproduced(run, *arguments):
+        monkeypatch.setattr("sys.argv", ["reproduce", str(run), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            reproduce.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out + said.err
+
+    yield reproduced
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])

@@ -23,6 +23,7 @@ SAME = [
     "data.cache_dir=/tmp/elsewhere",
     "run.name=another",
     "run.dir=/tmp/somewhere",
+    "container.image=/tmp/euler.sif",
     "trainer.optimizer.config.weight_decay=0.0001",  # as shipped
 ]
 OTHER = [

@@ -5,7 +5,11 @@ import json
 import pytest
 import torch
 
-from pipeline.launch.sessions import record_session
+from pipeline.launch import sessions as module
+
+
+def record_session(*arguments):
+    return module.record_session(*arguments)[1]
 
 
 def sessions(run):

@@ -16,16 +16,6 @@ from tests.slurm import processes
 PATIENCE_S = 240.0
 _POLL_S = 0.15  # asking costs the processors of the training some milliseconds
 _SCRIPTS = ROOT / "slurm" / "cluster"
-_ENDED = {
-    "COMPLETED",
-    "FAILED",
-    "CANCELLED",
-    "TIMEOUT",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "BOOT_FAIL",
-    "DEADLINE",
-}
 
 
 @dataclass(frozen=True)
@@ -63,10 +53,12 @@ class Cluster:
     Args:
         folder: of its own, reachable for every user.
         port: first of 16 free ones.
+        entry: words that start a command on its machines.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, entry: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self._entry = entry
         self._port = port
         self._conf = folder / "slurm.conf"
         self._last_old_job = 0
@@ -81,7 +73,9 @@ class Cluster:
 
     def start(self) -> None:
         subprocess.run(
-            [_SCRIPTS / "up.sh", self.folder, str(self._port)], check=True, stdout=subprocess.DEVNULL
+            [*self._entry, _SCRIPTS / "up.sh", self.folder, str(self._port)],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
 
     def stop(self) -> None:
@@ -124,36 +118,36 @@ class Cluster:
 
         The controller tells the accounting of a job some time after its submission: it waits for that.
         """
-        names: set[str] = set()
-        accounted: dict[str, Job] = {}
+        jobs: dict[str, Job] = {}
 
         def are_accounted() -> bool:
-            names.update(self._submitted())
-            accounted.update(self._accounted(names))
-            return names <= set(accounted)
+            submitted = self._submitted()
+            jobs.update(self._accounted(submitted))
+            return set(submitted) <= set(jobs)
 
         wait_until(are_accounted, "the jobs in the accounting", 120)
-        return _in_order(accounted.values())
+        return _in_order(jobs.values())
 
     def jobs_so_far(self) -> list[Job]:
         """Return those of `jobs` that the accounting knows by now."""
         return _in_order(self._accounted(self._submitted()).values())
 
-    def _submitted(self) -> set[str]:
-        names = set()
-        for line in self._known("%A|%P"):
-            name, partition = line.split("|")
+    def _submitted(self) -> dict[str, str]:
+        """Return the states of the jobs, as the controller knows them, by their plain numbers."""
+        states = {}
+        for line in self._known("%A|%T|%P"):
+            name, state, partition = line.split("|")
             if int(name) > self._last_old_job and partition != "high":
-                names.add(name)
-        return names
+                states[name] = state
+        return states
 
-    def _accounted(self, names: set[str]) -> dict[str, Job]:
+    def _accounted(self, names: Iterable[str]) -> dict[str, Job]:
         """Return what the accounting knows of jobs, by their plain numbers."""
-        if not names:
+        if not (wanted := ",".join(names)):
             return {}
         fields = "--format=JobIDRaw,JobID,State,ExitCode"
         jobs = {}
-        table = self.ask("sacct", "-X", "--noheader", "--parsable2", fields, f"--jobs={','.join(names)}")
+        table = self.ask("sacct", "-X", "--noheader", "--parsable2", fields, f"--jobs={wanted}")
         for line in table.splitlines():
             number, name, state, code = line.split("|")
             jobs[number] = Job(name, state.split()[0], int(code.split(":")[0]), int(code.split(":")[1]))
@@ -171,8 +165,15 @@ class Cluster:
     def end_of_jobs(self, patience_s: float = PATIENCE_S) -> list[Job]:
         """Wait until all jobs have ended, and the accounting knows it."""
         self.wait_until_empty(patience_s)
-        wait_until(lambda: all(job.state in _ENDED for job in self.jobs()), "the end in the accounting", 120)
-        return self.jobs()
+        jobs: dict[str, Job] = {}
+
+        def is_told() -> bool:
+            submitted = self._submitted()
+            jobs.update(self._accounted(submitted))
+            return submitted.items() <= {name: job.state for name, job in jobs.items()}.items()
+
+        wait_until(is_told, "the end in the accounting", 120)
+        return _in_order(jobs.values())
 
     def restarts(self, job: str) -> int:
         """Return how often a job was requeued."""
@@ -211,7 +212,7 @@ class Cluster:
         """Start a node's daemon again, if it has died."""
         pid_file = self.folder / f"slurmd.{node}.pid"
         if not processes.is_alive(int(pid_file.read_text(encoding="utf-8"))):
-            self.ask("slurmd", "-f", str(self._conf), "-N", node)
+            self.ask(*self._entry, "slurmd", "-f", str(self._conf), "-N", node)
         wait_until(lambda: self._state_of(node) in ("idle", "allocated", "mixed"), f"{node} is back")
 
 

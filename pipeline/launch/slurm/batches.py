@@ -9,6 +9,7 @@ from pipeline.config.schema import RESUME_WORDS
 from pipeline.errors import LaunchError
 from pipeline.launch import resume
 from pipeline.launch.slurm import cluster
+from pipeline.launch.slurm.enclosure import enclosure
 from pipeline.launch.slurm.prepared import Prepared
 from pipeline.launch.slurm.script import Script
 from pipeline.launch.slurm.sweep import NEW, UNFINISHED, Planned
@@ -78,6 +79,9 @@ def make_batches(
             settings=first.settings,
             site=first.config.site,
             shape=first.shape,
+            inside=enclosure(
+                [point.config for _, point in points], [home, *(plan.directory for plan, _ in points)]
+            ),
         )
         batches.append(Batch(script, points))
     return batches

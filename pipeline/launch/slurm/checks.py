@@ -61,8 +61,13 @@ _OWNERS = {
 }
 
 
-def check_settings(settings: LauncherSettings, site: SiteSettings) -> None:
+def check_settings(settings: LauncherSettings, site: SiteSettings, *, has_image: bool = False) -> None:
     """Refuse settings that cannot work on any cluster.
+
+    Args:
+        settings: of the launcher.
+        site: the cluster.
+        has_image: whether jobs have the interpreter of an image.
 
     Raises:
         LaunchError: with the key and the remedy.
@@ -81,7 +86,8 @@ def check_settings(settings: LauncherSettings, site: SiteSettings) -> None:
         )
     _check_exclusive(settings, ("mem_gb", "mem_per_cpu", "mem_per_gpu"))
     _check_exclusive(settings, ("cpus_per_task", "cpus_per_gpu"))
-    _check_python(settings)
+    if not has_image:
+        _check_python(settings)
     _check_additional(settings, site)
     _check_lines(settings, site)
 
@@ -244,15 +250,17 @@ def _check_size(cluster: Cluster, called: str, asked: str | None, shape: Shape) 
         )
 
 
-def check_shared(key: str, path: Path) -> str | None:
-    """Return the sentence for a folder that the nodes of a cluster do not see, None for one that they may see."""
+_SHARE_FOLDER = (
+    "choose a folder on the shared file system: set EULER_RUNS for all runs, hydra.sweep.dir, or run.dir"
+)
+
+
+def check_shared(key: str, path: Path, remedy: str = _SHARE_FOLDER) -> str | None:
+    """Return the sentence for a path that the nodes of a cluster do not see, None for one that they may see."""
     reason = _why_not_shared(path)
     if reason is None:
         return None
-    return (
-        f"{key}={path}: {reason}, and the nodes of a job must see it; choose a folder on the shared file system: set "
-        "EULER_RUNS for the root of all runs, hydra.sweep.dir, or run.dir"
-    )
+    return f"{key}={path}: {reason}, and the nodes of a job must see it; {remedy}"
 
 
 def _why_not_shared(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 import fcntl
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -19,9 +20,10 @@ from pipeline.launch.slurm.finding import MISSING, NOTE, OK, Finding
 from pipeline.launch.slurm.targets import runs_root
 
 _ROOT = Path(__file__).resolve().parents[3]
-_REQUIREMENTS = _ROOT / "containers" / "requirements.in"
-_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)")
-_DEVELOPMENT = "# development"  # what follows in requirements.in is not needed for training
+_LOCKS = _ROOT / "containers"
+_INSTALLED_FROM = Path(sys.prefix) / "euler-lock.json"  # written by containers/install.sh
+_FOR_SUBMISSION = "requirements-submit.lock"
+_PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[^\s;]+)", re.MULTILINE)
 _LEAST_PYTHON = (3, 11)
 _GIB = 2**30
 _LITTLE_GIB = 10.0
@@ -52,8 +54,8 @@ def software() -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, f"Python {version}, {sys.executable}")
-    pins = _PIN.finditer(_REQUIREMENTS.read_text(encoding="utf-8").partition(_DEVELOPMENT)[0])
-    wanted = {pin["name"]: pin["version"] for pin in pins}
+    lock = _LOCKS / (installed_from() or "requirements.in")
+    wanted = {pin["name"]: pin["version"] for pin in _PIN.finditer(lock.read_text(encoding="utf-8"))}
     absent, other = [], []
     for name, pinned in wanted.items():
         try:
@@ -61,7 +63,7 @@ def software() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             absent.append(name)
             continue
-        if found.partition("+")[0] != pinned:  # +cpu, +cu130 are builds of one version
+        if found.partition("+")[0] != pinned.partition("+")[0]:  # +cpu, +cu130 are builds of one version
             other.append(f"{name} {found} instead of {pinned}")
     if absent:
         yield Finding(MISSING, f"packages: {', '.join(absent)}", "make env", True)
@@ -70,11 +72,34 @@ def software() -> Iterator[Finding]:
             NOTE, f"packages: {', '.join(other)}", "make env; results may differ in their last bits"
         )
     if not absent and not other:
-        yield Finding(OK, f"all {len(wanted)} packages as pinned in {_REQUIREMENTS.relative_to(_ROOT)}")
+        yield Finding(OK, f"all {len(wanted)} packages as pinned in {lock.relative_to(_ROOT)}")
+
+
+def installed_from() -> str:
+    """Return the name of the lock that this environment was made from, empty if it does not say.
+
+    Raises:
+        OSError: its record cannot be read.
+    """
+    if not _INSTALLED_FROM.is_file():
+        return ""
+    return str(json.loads(_INSTALLED_FROM.read_bytes())["lock"])
+
+
+def only_submits() -> bool:
+    """Whether this environment can submit and look after jobs, and no more."""
+    return installed_from() == _FOR_SUBMISSION
 
 
 def devices() -> Iterator[Finding]:
     """Look at torch, the GPUs and their driver."""
+    if only_submits():
+        yield Finding(
+            NOTE,
+            "no torch in this environment, which only submits",
+            "jobs bring it: container.image=PATH.sif",
+        )
+        return
     try:
         import torch  # slow, and nothing else here needs it
     except (ImportError, OSError) as error:
@@ -178,6 +203,11 @@ def audio() -> Iterator[Finding]:
 
 def wandb() -> Iterator[Finding]:
     """Look at Weights & Biases: installed, and with a key."""
+    if only_submits():
+        yield Finding(
+            NOTE, "not in this environment, which only submits", "wandb login where make env was run"
+        )
+        return
     if importlib.util.find_spec("wandb") is None:
         yield Finding(MISSING, "wandb is not installed", "make env; until then trainer.logger=csv")
         return

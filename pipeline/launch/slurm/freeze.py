@@ -1,6 +1,7 @@
 """What slurm/train.sbatch keeps of the code and the configuration at its first start, for all starts after it."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from pipeline.config.alone import compose_alone
 from pipeline.config.atomic import write_text
 from pipeline.config.compose import Composition
 from pipeline.config.schema import RESUME_WORDS
+from pipeline.errors import LaunchError
 from pipeline.launch import preflight, resources
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.report import plain_errors
-from pipeline.launch.slurm import failure, snapshot, submission
+from pipeline.launch.slurm import failure, images, snapshot, submission
+from pipeline.launch.slurm.enclosure import enclosure
 
 
 def main() -> None:
@@ -37,7 +40,30 @@ def main() -> None:
             folder = failure.job_folder(options.run)
             folder.mkdir(exist_ok=True)
             write_text(folder / "code", f"{code}\n")
+            _note_image(options.run.absolute(), composition)
     sys.stdout.write(f"{code}\n")
+
+
+def _note_image(run: Path, composition: Composition) -> None:
+    """Write down the image that the environment names, and the folders that the run needs in it, one a line."""
+    image = os.environ.get("EULER_IMAGE")
+    config = compose.settle(composition)
+    if config.container.image not in (None, image):
+        raise LaunchError(
+            f"container.image={config.container.image}: slurm/train.sbatch takes its image from EULER_IMAGE; set that "
+            "instead"
+        )
+    if not image:
+        images.record(run, None)
+        return
+    container = config.container.model_copy(update={"image": image})
+    images.check_file(container)
+    inside = enclosure([config.model_copy(update={"container": container})], [run])
+    assert inside is not None
+    images.record(run, inside)
+    write_text(
+        failure.job_folder(run) / "binds", "".join(f"{word}\n" for word in inside.arguments if word != "--nv")
+    )
 
 
 def _check(composition: Composition) -> None:

@@ -1,5 +1,6 @@
 """One point of a sweep, checked and ready to be submitted."""
 
+import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ class Prepared:
     @property
     def resources(self) -> str:
         """What must be equal in points that share a script."""
-        return f"{self.settings!r} {self.config.site!r} {self.shape!r}"
+        return f"{self.settings!r} {self.config.site!r} {self.config.container!r} {self.shape!r}"
 
 
 def prepare(
@@ -60,7 +61,7 @@ def prepare(
     for composition, launcher in points:
         settings = parse_launcher(launcher)
         config = _settle(composition)
-        checks.check_settings(settings, config.site)
+        checks.check_settings(settings, config.site, has_image=config.container.image is not None)
         num_gpus, gpu_notes = shape.count_gpus_of(config, settings, cluster)
         config = config.model_copy(
             update={"trainer": config.trainer.model_copy(update={"num_gpus": num_gpus})}
@@ -72,7 +73,7 @@ def prepare(
             config,
             composition.given if config.run.resume in RESUME_WORDS else frozenset(),
             resources.arrange(config, num_gpus),
-            has_torch=not settings.dry_run,
+            has_torch=not settings.dry_run and trains_here(config),
         )
         yield Prepared(
             config=config,
@@ -83,6 +84,11 @@ def prepare(
             wanted=_wanted(config, composition),
             notes=(*gpu_notes, *checked.notes),
         )
+
+
+def trains_here(config: Config) -> bool:
+    """Whether the jobs of a configuration train with packages that are installed here, too."""
+    return config.container.image is None and importlib.util.find_spec("torch") is not None
 
 
 def _settle(composition: Composition) -> Config:

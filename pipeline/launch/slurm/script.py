@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.config.launcher_schema import LauncherSettings
 from pipeline.config.site_schema import SiteSettings
 from pipeline.launch.slurm.cluster import count_gpus
+from pipeline.launch.slurm.enclosure import Enclosure
 from pipeline.launch.slurm.shape import Shape
 
 
@@ -29,6 +30,7 @@ class Script:
         settings: of the launcher.
         site: the cluster.
         shape: what each job asks for.
+        inside: the image that the tasks run in; None: in none.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Script:
     settings: LauncherSettings
     site: SiteSettings
     shape: Shape
+    inside: Enclosure | None = None
 
     @property
     def log(self) -> Path:
@@ -109,22 +112,34 @@ class Script:
         yield from (f"  {shlex.quote(str(run))}" for run in self.runs)
         yield ")"
         variables = {
-            "EULER_PYTHON": python_of(self.settings),
+            "EULER_PYTHON": python_of(self.settings, is_inside=self.inside is not None),
+            "EULER_IMAGE": "" if self.inside is None else str(self.inside.image),
             "EULER_CODE": str(self.code),
             "EULER_SCRIPT": str(self.path),
             "EULER_COMEBACK": "requeue" if self.site.requeue else "chain",
             "EULER_MAX_RESTARTS": str(self.settings.max_restarts),
         }
+        if self.inside is not None:
+            variables["EULER_APPTAINER"] = self.inside.executable
         yield from (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+        if self.inside is not None:
+            yield "in_image=("
+            yield from (f"  {shlex.quote(word)}" for word in self.inside.arguments)
+            yield ")"
         yield f"srun_args=({' '.join(shlex.quote(word) for word in self.settings.srun_args or ())})"
         yield '. "$EULER_CODE/slurm/job.sh"'
         yield 'live "${runs[${SLURM_ARRAY_TASK_ID:-0}]}"'
 
 
-def python_of(settings: LauncherSettings) -> str:
-    """Return the interpreter of the jobs, which may be submitted again from elsewhere."""
+def python_of(settings: LauncherSettings, *, is_inside: bool = False) -> str:
+    """Return the interpreter of the jobs, which may be submitted again from elsewhere.
+
+    Args:
+        settings: of the launcher.
+        is_inside: whether it is the image's; the first on its PATH is, where none is given.
+    """
     if settings.python is None:
-        return sys.executable
+        return "python" if is_inside else sys.executable
     return os.path.abspath(settings.python) if os.sep in settings.python else settings.python
 
 

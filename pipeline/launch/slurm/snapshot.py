@@ -14,7 +14,7 @@ from pipeline.launch.provenance import REVISION, ROOT, revision
 
 _FILES = ("train.py",)
 _FOLDERS = ("pipeline", "conf", "hydra_plugins", "slurm")
-_PINS = ("containers/*.txt", "containers/*.in")
+_PINS = ("containers/*.lock", "containers/*.in")
 _DIGITS = 16
 
 

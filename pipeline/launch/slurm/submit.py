@@ -13,7 +13,7 @@ from pipeline.config.compose import Composition
 from pipeline.errors import LaunchError
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import ABORT_EXIT_CODE, stop_signals
-from pipeline.launch.slurm import checks, cluster, snapshot, submission, turn
+from pipeline.launch.slurm import checks, cluster, elsewhere, images, snapshot, submission, turn
 from pipeline.launch.slurm.batches import TO_SUBMIT, Batch, make_batches, try_out
 from pipeline.launch.slurm.cli import text_table
 from pipeline.launch.slurm.cluster import Cluster
@@ -60,9 +60,12 @@ def submit(points: Iterable[Point], origin: Origin) -> Path:
     refuse_shared_directories(prepared)
     home = _choose_home(prepared, origin)
     _check_places(prepared, home, known)
+    if not is_preview:
+        prepared = elsewhere.check_whole(prepared)
     for note in dict.fromkeys(note for point in prepared for note in point.notes):
         _log.info("note: %s", note)
     if is_preview:
+        elsewhere.say_what_is_left(prepared)
         _preview(Sweep.open(home), prepared, known)
         return home
     _check_all(Sweep.open(home), prepared)
@@ -177,6 +180,10 @@ def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | Non
         for key, folder in (*folders, ("hydra.sweep.dir", home))
         if (text := checks.check_shared(key, folder)) is not None
     ]
+    for image in dict.fromkeys(point.config.container.image for point in prepared):
+        if image is not None:
+            text = checks.check_shared("container.image", Path(image), "copy it to the shared file system")
+            said += [] if text is None else [text]
     if said and known is None:
         _log.warning("warning: %s", said[0])
     elif said and not cluster.is_this_host():
@@ -227,6 +234,7 @@ def _submit_batch(sweep: Sweep, batch: Batch) -> list[tuple[str, ...]]:
     script = batch.script
     for plan, point in batch.points:
         submission.write(plan.directory, replace(point.composition, sweep_dir=plan.directory))
+        images.record(plan.directory, script.inside)
     for folder in (script.path.parent, script.log.parent):
         folder.mkdir(parents=True, exist_ok=True)
     script.path.write_text(script.text(), encoding="utf-8")

@@ -40,6 +40,7 @@ def build_callbacks(
         BatchSeed(config.trainer.seed),
         checkpoints.guard,
         checkpoints.sequence,
+        checkpoints.losses,
         BadFileReport(),
         MetricsLog(settings.log_every_n_steps),
         Progress(plain_lines=settings.enable_progress_bar and not on_terminal),

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pipeline.data.dataset import Batch
 from pipeline.errors import LaunchError
 from pipeline.training.callbacks.guard import FiniteLossGuard
+from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.callbacks.sample_sequence import SampleSequence
 from pipeline.training.checkpoint import BEST
 from pipeline.training.checkpoints.file import link
@@ -34,6 +35,7 @@ class RunCheckpoints(pl.Callback):
         stop: why the run is to stop, if it is.
         guard: asked before each save whether the newest loss is finite.
         sequence: adds up over the ranks before each save.
+        losses: knows when a repetition of the first steps is over.
         monitor: validation metric, as logged (`val/sisdr`).
         higher_is_better: its direction.
         save_top_k: how many ranked checkpoints stay; -1 keeps all, 0 keeps only `last.ckpt`.
@@ -52,6 +54,7 @@ class RunCheckpoints(pl.Callback):
         stop: StopConditions,
         guard: FiniteLossGuard,
         sequence: SampleSequence,
+        losses: LossRecord,
         *,
         monitor: str,
         higher_is_better: bool,
@@ -66,6 +69,7 @@ class RunCheckpoints(pl.Callback):
         self._stop = stop
         self.guard = guard
         self.sequence = sequence
+        self.losses = losses
         self._sign = 1.0 if higher_is_better else -1.0
         self._save_top_k = save_top_k
         self._every_n_epochs = every_n_epochs
@@ -125,10 +129,13 @@ class RunCheckpoints(pl.Callback):
         """Save and stop where it is due; called between two optimiser steps, when all that follows one is done.
 
         Raises:
-            StopRequested: after a signal or at the end of the time; everything is saved.
+            StopRequested: after a signal or at the end of the time, when everything is saved; at the end of a
+                repetition of the first steps, of which nothing is.
             CheckpointError: a checkpoint could not be written.
         """
         decision = self._agreement.decide(self._wish(trainer))
+        if self.losses.is_over(trainer.global_step):
+            self._leave()
         self.writer.check()
         self._reserve(trainer)
         is_end = trainer.fit_loop.done

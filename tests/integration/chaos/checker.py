@@ -1,8 +1,8 @@
 """Tells whether two runs ended alike, bit for bit: `python checker.py RUN_A RUN_B`.
 
 Compares checkpoints (last.ckpt and best.ckpt: weights, optimiser, scheduler, position, precision, callbacks) and
-metrics.csv. Every difference is a line; the exit code is 1 where there is one. It shares no code with the training and
-none with what starts and kills the runs.
+metrics.csv and losses.jsonl. Every difference is a line; the exit code is 1 where there is one. It shares no code with
+the training and none with what starts and kills the runs.
 """
 
 import csv
@@ -118,6 +118,12 @@ def run_differences(first: Path, second: Path) -> list[str]:
     for name in CHECKPOINTS:
         found += checkpoint_differences(first / "checkpoints" / name, second / "checkpoints" / name)
     found += metrics_differences(first / "metrics.csv", second / "metrics.csv")
+    losses = [
+        (run / "losses.jsonl").read_bytes() if (run / "losses.jsonl").is_file() else b""
+        for run in (first, second)
+    ]
+    if losses[0] != losses[1]:
+        found.append("losses.jsonl: the files differ")
     return found
 
 

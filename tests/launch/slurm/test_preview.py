@@ -88,3 +88,12 @@ def test_a_sweep_goes_to_the_root_of_all_runs(shown):
     result = shown("trainer.seed=1,2 run.name=first/try")
     (log,) = [line for line in result.printed.splitlines() if line.startswith("#SBATCH --output=")]
     assert "/home/runs/first/try/sweep_" in shlex.split(log)[1]
+
+
+def test_an_image_is_not_run(shown):
+    """It need not be there yet: what is not looked at is said."""
+    result = shown("container.image=/shared/euler.sif trainer.seed=1,2 hydra.sweep.dir=/srv/sweep")
+    assert result.code == 0 and result.heavy == () and result.written == ()
+    assert result.seconds < MOST_SECONDS
+    assert "not checked by a preview: container.image=/shared/euler.sif" in result.output
+    assert "export EULER_IMAGE=/shared/euler.sif\n" in result.printed

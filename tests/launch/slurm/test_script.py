@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.launch.slurm.enclosure import enclosure
 from pipeline.launch.slurm.script import Script
 from tests.launch.slurm.launches import prepared
 
@@ -24,6 +25,41 @@ def text_of(line: str, runs: int = 1) -> str:
         site=point.config.site,
         shape=point.shape,
     ).text()
+
+
+def test_a_script_of_an_image(tmp_path):
+    """Folders that are written to, then what is read, each once; the interpreter is the image's."""
+    (tmp_path / "music").mkdir()
+    point = prepared(
+        f"'container.image=/shared/my images/euler.sif' container.binds=[/opt/x:/x:ro] container.args=[--rocm] "
+        f"container.executable=/sw/bin/apptainer trainer.num_gpus=2 data=folder data.root={tmp_path}/music "
+        f"data.eval_dataset.root={tmp_path} data.cache_dir=/shared/cache trainer.trainer.ckpt_dir=/shared/cache/c",
+        cluster=None,
+    )
+    inside = enclosure([point.config], [HOME, HOME / "0"])
+    text = Script(
+        path=HOME / "scripts" / "0.sh",
+        home=HOME,
+        code=HOME / "code" / "0123",
+        runs=[HOME / "0"],
+        settings=point.settings,
+        site=point.config.site,
+        shape=point.shape,
+        inside=inside,
+    ).text()
+    assert "export EULER_PYTHON=python\nexport EULER_IMAGE='/shared/my images/euler.sif'\n" in text
+    assert "export EULER_APPTAINER=/sw/bin/apptainer\n" in text
+    words = f"""\
+in_image=(
+  '--folder=/shared/my runs/100%/sweep'
+  --folder=/shared/cache
+  --data={tmp_path}
+  --nv
+  --bind=/opt/x:/x:ro
+  --rocm
+)
+"""
+    assert words in text
 
 
 def header(line: str, runs: int = 1) -> set[str]:
@@ -68,6 +104,7 @@ runs=(
   '/shared/my runs/100%/sweep/1'
 )
 export EULER_PYTHON={sys.executable}
+export EULER_IMAGE=''
 export EULER_CODE='/shared/my runs/100%/sweep/code/0123456789abcdef'
 export EULER_SCRIPT='/shared/my runs/100%/sweep/scripts/0.sh'
 export EULER_COMEBACK=requeue

@@ -1,0 +1,48 @@
+"""The audio of a run, then and now."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import Config
+from pipeline.data.corpus import prepare_corpus
+from pipeline.errors import DataError
+from pipeline.launch import data_record
+from pipeline.launch.reproduction.finding import Finding, different, same, unknown
+
+_log = logging.getLogger(__name__)
+
+
+def usable_cache(config: Config, spare: Path) -> Path:
+    """Return the folder of the cache, or a spare one where that cannot be written."""
+    wanted = Path(config.data.cache_dir)
+    nearest = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    return wanted if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else spare
+
+
+def check_data(run_dir: Path, record: Mapping[str, Any], config: Config) -> Finding:
+    """Compare every audio file of the run, its content included.
+
+    Args:
+        run_dir: the run.
+        record: its provenance.
+        config: says where the audio is now.
+
+    Raises:
+        LaunchError: the run's own list of files is damaged.
+    """
+    recorded = data_record.read(run_dir)
+    if recorded is None:
+        return unknown("data", "not recorded: the run was begun by an earlier version")
+    try:
+        corpus = prepare_corpus(config.data, cache_dir=Path(config.data.cache_dir), report=_log.info)
+    except DataError as error:
+        return different("data", str(error), "reproduce --data DIR finds it in another folder")
+    difference = data_record.first_difference(recorded, corpus, _log.info)
+    if difference is not None:
+        return different("data", difference)
+    then = (record.get("data") or {}).get("train_root")
+    notes = [f"it was in {then}, and is in {corpus.train.root}"] if then != str(corpus.train.root) else []
+    return same("data", f"{len(recorded)} files with the same content", *notes)

@@ -1,0 +1,94 @@
+"""What a run says about its own first steps: the start that they stem from, how far they compare, their losses."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import LaunchError
+from pipeline.launch.sessions import ROUNDING
+from pipeline.training.callbacks import LOSSES
+
+Losses = list[list[str]]
+"""For each step the losses of its batches, as hexadecimal floats."""
+
+_REASONS = {
+    **ROUNDING,
+    "commit": "commit",
+    "diff_sha256": "uncommitted changes",
+    "packages_sha256": "packages",
+    "data_sha256": "data",
+    "strategy": "strategy",
+    "batch_size": "batch size",
+    "accumulate": "accumulation",
+}
+"""What makes steps after a resume incomparable with a repetition that keeps what the run began with."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The start of a run that its first steps stem from.
+
+    Attributes:
+        attempt: its record.
+        newest: the record of the newest start, which tells where the data lies.
+        comparable_steps: steps until the run went on with something else; None where it never did.
+        change: what that was.
+    """
+
+    attempt: Mapping[str, Any]
+    newest: Mapping[str, Any]
+    comparable_steps: int | None
+    change: str
+
+
+def find_beginning(record: Mapping[str, Any]) -> Beginning | None:
+    """Find the start that trained the first steps; None for a run that recorded no starts."""
+    attempts = [attempt for attempt in record.get("attempts") or () if isinstance(attempt, dict)]
+    first = max((index for index, attempt in enumerate(attempts) if attempt.get("step") == 0), default=None)
+    if first is None:
+        return None
+    began = attempts[first]
+    for attempt in attempts[first + 1 :]:
+        changed = [name for key, name in _REASONS.items() if attempt.get(key) != began.get(key)]
+        if changed:
+            return Beginning(began, attempts[-1], int(attempt["step"]), ", ".join(changed))
+    return Beginning(began, attempts[-1], None, "")
+
+
+def read_losses(run_dir: Path) -> Losses | None:
+    """Return the losses of the first steps; None where none are recorded.
+
+    Raises:
+        LaunchError: the record is damaged.
+    """
+    path = run_dir / LOSSES
+    if not path.is_file():
+        return None
+    losses: Losses = []
+    try:
+        for line in path.read_bytes().splitlines():
+            row = json.loads(line)
+            if row["step"] != len(losses) + 1 or not row["loss"]:
+                raise ValueError(row["step"])
+            for loss in row["loss"]:
+                float.fromhex(loss)
+            losses.append(list(row["loss"]))
+    except (ValueError, LookupError, TypeError):
+        raise LaunchError(
+            f"{path}: damaged in line {len(losses) + 1}, so the run cannot be compared with"
+        ) from None
+    return losses
+
+
+def first_difference(recorded: Losses, repeated: Losses) -> str | None:
+    """Return at which step the losses of a repetition differ, and how; None where they are the same to the bit."""
+    for step, (old, new) in enumerate(zip(recorded, repeated, strict=False), 1):
+        if old != new:
+            return f"step {step}: the loss was {_shown(old)}, is {_shown(new)}"
+    return None
+
+
+def _shown(losses: list[str]) -> str:
+    return ", ".join(f"{float.fromhex(loss)!r} ({loss})" for loss in losses)
