@@ -181,7 +181,7 @@ IN_THIS_PROCESS = {
     "trainer.logger=[csv,tb]": ("trainer.logger=['csv', 'tb']", "csv, tensorboard, wandb, none"),
     "trainer.strategy=fsdp": ("trainer.strategy='fsdp'", "not built", "valid: auto, ddp, deepspeed"),
     "trainer.scheduler.interval=batch": ("trainer.scheduler.interval='batch'", "'step' or 'epoch'"),
-    "data.extensions=[wav,m4a]": ("data.extensions: 'm4a'", "flac", "ffmpeg"),
+    "data.extensions=[wav,m4a]": ("data.extensions: 'm4a'", "flac", "pipeline.data.convert"),
     "trainer.loss_config.time.weights.l1=1": (
         "trainer.loss_config.time.weights.l1",
         "add trainer.loss_config.time.l1",
