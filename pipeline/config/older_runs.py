@@ -27,7 +27,7 @@ def complete(tree: dict[Any, Any], conf_dir: Path, shipped_trainer: dict[str, An
     if "container" not in tree:
         tree["container"] = OmegaConf.to_container(OmegaConf.load(conf_dir / "config.yaml").container)
     if isinstance(tree.get("data"), dict):
-        tree["data"] = with_later_data(tree["data"], conf_dir)
+        tree["data"] = _with_later_data(tree["data"], conf_dir)
     trainer = tree.get("trainer")
     if isinstance(trainer, dict):
         _fill(trainer, TrainerSettings.model_fields, shipped_trainer)
@@ -39,7 +39,7 @@ def complete(tree: dict[Any, Any], conf_dir: Path, shipped_trainer: dict[str, An
         _fill(model["autoencoder"], AutoencoderSettings.model_fields, shipped)
 
 
-def with_later_data(data: Mapping[Any, Any], conf_dir: Path) -> dict[Any, Any]:
+def _with_later_data(data: Mapping[Any, Any], conf_dir: Path) -> dict[Any, Any]:
     """Return the `data` of a run with the shipped values of the keys that it did not have when it began."""
     shipped = OmegaConf.to_container(OmegaConf.load(conf_dir / "data" / "default.yaml"), resolve=False)
     assert isinstance(shipped, dict)

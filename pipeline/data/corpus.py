@@ -19,7 +19,7 @@ from pipeline.data.synthetic import ensure_default_corpus
 from pipeline.errors import DataError
 
 _EVAL_FOLDERS = ("valid", "val", "validation", "eval", "test")
-_CONVERT = "ffmpeg -i song.m4a song.flac"
+_CONVERT = "python -m pipeline.data.convert SOURCE"
 
 
 @dataclass(frozen=True)

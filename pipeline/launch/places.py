@@ -87,7 +87,7 @@ def check_extensions(config: Config) -> None:
         if extension.lower().removeprefix(".") not in choices:
             raise ConfigError(
                 f"data.extensions: {extension!r} cannot be read; {suggest(extension, choices)}; convert other formats "
-                "once (ffmpeg -i song.m4a song.flac)"
+                "once (python -m pipeline.data.convert SOURCE)"
             )
 
 

@@ -193,7 +193,12 @@ IN_THIS_PROCESS = {
     "trainer.logger=[csv,tb]": ("trainer.logger=['csv', 'tb']", "csv, tensorboard, wandb, none"),
     "trainer.strategy=fsdp": ("trainer.strategy='fsdp'", "not built", "valid: auto, ddp, deepspeed"),
     "trainer.scheduler.interval=batch": ("trainer.scheduler.interval='batch'", "'step' or 'epoch'"),
-    "data.extensions=[wav,m4a]": ("data.extensions: 'm4a'", "flac", "ffmpeg"),
+    "data.extensions=[wav,m4a]": ("data.extensions: 'm4a'", "flac", "pipeline.data.convert"),
+    "data.source=mix": ("data.mix: no set is given", "data.mix.NAME.root=DIR"),
+    "data.selection.type=Tracklist": ("data.selection.type='Tracklist'", "did you mean 'TrackList'"),
+    "data.train_dataset.augmentations.gian.low_db=1": ("augmentations.gian: unknown", "did you mean 'gain'"),
+    "data.train_dataset.augmentations.gain.low=1": ("augmentations.gain.low: unknown key", "low_db"),
+    "data.train_dataset.silence_db=3": ("data.train_dataset.silence_db=3", "less than or equal to 0"),
     "trainer.loss_config.time.weights.l1=1": (
         "trainer.loss_config.time.weights.l1",
         "add trainer.loss_config.time.l1",
