@@ -68,8 +68,9 @@ def test_every_model_trains_three_steps(train, name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", DEMANDING)
 def test_two_ranks_train_the_weights_and_statistics_of_one(train, name):
+    """Of the same batch over all ranks: an accumulated step would have statistics for each of its batches."""
     common = (*SMALL, *DEMANDING[name], "trainer.precision=64-true", "trainer.trainer.max_steps=6")
-    one = train(*common, name="one")
+    one = train(*common, "data.train_dataloader.batch_size=8", name="one")
     two = train(*common, "trainer.strategy=ddp", "trainer.num_processes=2", name="two")
     assert one.code == two.code == 0, one.output + two.output
     expected, found = (load_weights(run.directory / "checkpoints" / "last.ckpt") for run in (one, two))

@@ -28,6 +28,12 @@ def run(layer):
     return layer(torch.randn(2, channels, *axes, dtype=torch.float64))
 
 
+def settle(layer):
+    """As after many training passes, each of which reads the weight once."""
+    for _ in range(200):
+        assert layer.training and layer.weight is not None
+
+
 def singular_values(layer, weight):
     """Of the matrix (outputs, everything else), complex in a complex layer."""
     matrix = torch.complex(*weight.unbind(0)) if layer.style.complex_valued else weight
@@ -40,8 +46,7 @@ def singular_values(layer, weight):
 def test_the_largest_singular_value_becomes_one(name, complex_valued):
     layer = build(name, complex_valued)
     raw = layer.parametrizations.weight.original.detach()
-    for _ in range(200):
-        run(layer)
+    settle(layer)
     layer.eval()
     largest = singular_values(layer, raw)[0]
     torch.testing.assert_close(layer.weight.detach(), raw / largest, rtol=1e-6, atol=1e-9)
@@ -50,8 +55,7 @@ def test_the_largest_singular_value_becomes_one(name, complex_valued):
 
 def test_of_a_complex_weight_it_is_the_norm_of_the_block_matrix():
     layer = build("plain", True)
-    for _ in range(200):
-        run(layer)
+    settle(layer)
     block = layer.eval().real_weight().detach()
     values = torch.linalg.svdvals(block.flatten(1))
     # Every singular value of the complex matrix comes twice.
@@ -68,8 +72,7 @@ def test_the_first_passes_are_close_already(complex_valued):
 @pytest.mark.parametrize("complex_valued", KINDS)
 def test_the_gradient_is_that_of_the_quotient(complex_valued):
     layer = build("plain", complex_valued)
-    for _ in range(200):
-        run(layer)
+    settle(layer)
     layer.eval()
     raw = layer.parametrizations.weight.original
     target = torch.randn_like(raw)
