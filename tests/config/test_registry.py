@@ -1,6 +1,7 @@
 """What is read from the source of a registered class is what the class itself says."""
 
 import inspect
+from typing import get_args
 
 import pytest
 from pydantic import TypeAdapter
@@ -56,7 +57,7 @@ def test_activations_exist(target):
 
 def _some_value(annotation):
     """A value that the annotation accepts."""
-    candidates = (1, 0.5, "mean", "none", "reflect", "text", True, None, [[1, 1]], [1], [0.5], {})
+    candidates = (*get_args(annotation), 1, 0.5, "mean", "none", "reflect", "text", True, None, [[1, 1]], [1], [0.5], {})
     for value in candidates:
         try:
             TypeAdapter(annotation).validate_python(value, strict=True)
