@@ -57,7 +57,21 @@ def test_activations_exist(target):
 
 def _some_value(annotation):
     """A value that the annotation accepts."""
-    candidates = (*get_args(annotation), 1, 0.5, "mean", "none", "reflect", "text", True, None, [[1, 1]], [1], [0.5], {})
+    candidates = (
+        *get_args(annotation),
+        1,
+        0.5,
+        "mean",
+        "none",
+        "reflect",
+        "text",
+        True,
+        None,
+        [[1, 1]],
+        [1],
+        [0.5],
+        {},
+    )
     for value in candidates:
         try:
             TypeAdapter(annotation).validate_python(value, strict=True)
