@@ -25,7 +25,7 @@ _REASONS = {
 }
 """What makes steps after a resume incomparable with a repetition that keeps what the run began with."""
 
-_SHAPES: dict[str, tuple[type, tuple[str, ...]]] = {
+_SHAPES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "image": (dict, ()),
     "lock": (dict, ("name", "sha256")),
     "packages": (dict, ()),
@@ -63,8 +63,9 @@ def check_shape(record: Mapping[str, Any]) -> None:
         LaunchError: with the key.
     """
     for key, (kind, inner) in _SHAPES.items():
-        value = record.get(key)
-        if value is not None and (not isinstance(value, kind) or any(name not in value for name in inner)):
+        value: Any = record.get(key)
+        is_whole = isinstance(value, kind) and all(name in value for name in inner)
+        if value is not None and not is_whole:
             raise LaunchError(f"{key} is damaged; the rest proves nothing without it")
     beginning = find_beginning(record)
     lost = [name for name in _OF_BEGINNING if beginning is not None and name not in beginning.attempt]
