@@ -61,7 +61,7 @@ submit: $(LAUNCH) ## submit jobs to SLURM: ARGS="trainer.seed=1,2 hydra.launcher
 status: $(LAUNCH) ## how runs stand: SWEEP=DIR, RUN=DIR, or all sweeps
 	@$(DAILY).status $(TARGETS)
 
-logs: $(LAUNCH) ## what the job of RUN=DIR wrote; FOLLOW=1 goes on with it
+logs: $(LAUNCH) ## what the job of RUN=DIR wrote; N=100 lines of each log, FOLLOW=1 goes on with it
 	@$(DAILY).show_logs $(TARGETS) --lines $(N) $(if $(FOLLOW),--follow)
 
 resume: $(LAUNCH) ## submit the job of RUN=DIR again, which has failed or was cancelled
