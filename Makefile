@@ -20,7 +20,7 @@ CLUSTER ?= $(or $(TMPDIR),/tmp)/euler-slurm-$(shell id -u)
 .DEFAULT_GOAL := help
 .PHONY: help env env-submit lock train test test-long chaos check lint types test-slurm test-slurm-all slurm-up slurm-down
 .PHONY: image image-cpu sif sif-cpu test-containers test-containers-all
-.PHONY: reproduce submit status logs resume cancel sweep-table doctor
+.PHONY: largest-batch pack convert reproduce submit status logs resume cancel sweep-table doctor
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ lock: ## write the locks anew from containers/*.in, for what changed there; UPGR
 train: env ## train on the embedded default data; more with ARGS="model=SEANet_real_small trainer.seed=1"
 	$(VENV)/python train.py $(ARGS)
 
+largest-batch: env ## the largest batch that fits into memory: ARGS="model=SEANet_real"
+	@$(VENV)/python -m pipeline.launch.largest_batch $(ARGS)
+
+pack: env ## decode SRC=folder once into OUT=folder for data=packed; one part of a job array: SHARD=0/8
+	$(VENV)/python -m pipeline.data.pack "$(SRC)" "$(OUT)" $(if $(SHARD),--shard $(SHARD)) $(ARGS)
+
+convert: env ## m4a, aac and others below SRC=folder once to FLAC (needs ffmpeg)
+	$(VENV)/python -m pipeline.data.convert "$(SRC)" $(if $(OUT),"$(OUT)") $(ARGS)
+
 test: env ## run all tests
 	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -52,7 +61,7 @@ submit: $(LAUNCH) ## submit jobs to SLURM: ARGS="trainer.seed=1,2 hydra.launcher
 status: $(LAUNCH) ## how runs stand: SWEEP=DIR, RUN=DIR, or all sweeps
 	@$(DAILY).status $(TARGETS)
 
-logs: $(LAUNCH) ## what the job of RUN=DIR wrote; FOLLOW=1 goes on with it
+logs: $(LAUNCH) ## what the job of RUN=DIR wrote; N=100 lines of each log, FOLLOW=1 goes on with it
 	@$(DAILY).show_logs $(TARGETS) --lines $(N) $(if $(FOLLOW),--follow)
 
 resume: $(LAUNCH) ## submit the job of RUN=DIR again, which has failed or was cancelled

@@ -33,6 +33,7 @@ from pipeline.training.callbacks.build import build_record
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.module_build import build_module
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import Devices
@@ -111,7 +112,7 @@ def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple
     )
     config, run = checked.config, RunDirectory.of(checked.config)
     data = assembly.build_data(config, checked.resources.batch_size, checked.resources.accumulate)
-    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, None)
+    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None)
     store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
     stop = StopConditions(lambda: None, None, time.monotonic())
     checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))

@@ -22,6 +22,7 @@ from pipeline.training import assembly
 from pipeline.training.callbacks.build import build_record
 from pipeline.training.callbacks.loss_record import LossRecord
 from pipeline.training.checkpoints.store import CheckpointStore
+from pipeline.training.module_build import build_module
 from pipeline.training.ranks.agreement import StopRequested
 from pipeline.training.start import Start
 from pipeline.training.stopping import StopConditions
@@ -126,7 +127,7 @@ def run_rank(run_dir: Path, warm_up_steps: int, overrides: list[str], experiment
         experiment=experiment,
     )
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
-    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, None)
+    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None)
     store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
     stop = StopConditions(lambda: None, None, time.monotonic())
     checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))

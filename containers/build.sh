@@ -28,11 +28,13 @@ stage() { # the files that git tracks, what they differ in from the commit, and 
   checkout ls-files -z | while IFS= read -r -d '' name; do
     if [ -e "$root/$name" ]; then printf '%s\0' "$name"; fi # one that was deleted is part of the difference
   done | tar -C "$root" --create --null --files-from=- | tar -C "$work/context" --extract
-  checkout diff HEAD >"$work/diff"
+  # as pipeline/launch/checkout.py asks, whatever git is set to here
+  checkout -c core.quotePath=true diff --no-ext-diff --no-textconv --no-color --no-renames --no-relative --binary --unified=3 \
+    --inter-hunk-context=0 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ HEAD >"$work/diff"
   python3 - "$commit" "$work/diff" >"$work/context/revision.json" <<'END'
 import json, pathlib, sys
 
-diff = pathlib.Path(sys.argv[2]).read_text(encoding="utf-8", errors="replace").strip()
+diff = pathlib.Path(sys.argv[2]).read_bytes().decode("utf-8", errors="surrogateescape")
 sys.stdout.write(json.dumps({"commit": sys.argv[1], "diff": diff}, indent=2) + "\n")
 END
   if [ -s "$work/diff" ]; then

@@ -6,9 +6,12 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a kill at any instant leaves as it was before, or complete."""
+    """Write a file that a kill at any instant leaves as it was before, or complete.
+
+    Surrogate escapes are the bytes that they stand for.
+    """
     unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("w", encoding="utf-8") as stream:
+    with unfinished.open("w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -19,12 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.config import deepspeed_json, group_files
+from pipeline.config import deepspeed_json, group_files, older_runs
 from pipeline.config.atomic import write_text
 from pipeline.config.launcher_schema import SLURM_LAUNCHER
 from pipeline.config.registry import suggest
 from pipeline.config.schema import RESUME_WORDS, Config, parse
-from pipeline.config.trainer_schema import TrainerSettings
 from pipeline.errors import ConfigError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -194,7 +193,8 @@ def settle(composition: Composition) -> Config:
     eval_dataset = config.data.eval_dataset
     eval_dataset = eval_dataset.model_copy(update=_absolute_paths(eval_dataset, ("root",)))
     data = config.data.model_copy(
-        update=_absolute_paths(config.data, ("root", "cache_dir")) | {"eval_dataset": eval_dataset}
+        update=_absolute_paths(config.data, ("root", "cache_dir", "scratch_dir"))
+        | {"eval_dataset": eval_dataset}
     )
     names = ("dir", "init_from") if config.run.resume in RESUME_WORDS else ("dir", "init_from", "resume")
     run = config.run.model_copy(update=_absolute_paths(config.run, names))
@@ -278,22 +278,8 @@ def read(path: Path) -> Config:
         ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a list, not the configuration of a run")
-    _complete(tree)
+    older_runs.complete(tree, CONF_DIR, shipped_trainer())
     try:
         return parse({str(key): value for key, value in tree.items()})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _complete(tree: dict[Any, Any]) -> None:
-    """Give a run that an earlier version began the shipped values of keys that there were not yet."""
-    if "site" not in tree:
-        tree["site"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "site" / "none.yaml"), resolve=True)
-    if "container" not in tree:
-        tree["container"] = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml").container)
-    trainer, shipped = tree.get("trainer"), shipped_trainer()
-    if isinstance(trainer, dict):
-        for key in TrainerSettings.model_fields.keys() & shipped.keys() - trainer.keys():
-            trainer[key] = shipped[key]
-        if isinstance(trainer.get("trainer"), dict):
-            trainer["trainer"] = {**shipped["trainer"], **trainer["trainer"]}

@@ -52,6 +52,8 @@ class TrainDatasetSettings(Section):
     """What one training epoch draws; null takes as many segments as the audio holds."""
 
     segments_per_epoch: PositiveInt | None
+    silence_db: float | None = Field(le=0.0, allow_inf_nan=False)
+    augmentations: dict[str, dict[str, Any] | None]
 
 
 class EvalDatasetSettings(Section):
@@ -61,12 +63,23 @@ class EvalDatasetSettings(Section):
     max_segments: PositiveInt | None
 
 
+class MixPartSettings(Section):
+    """One set of a mix. Its name is the user's, so that conf/ can hold no default for what may be left out."""
+
+    root: PathText
+    weight: PositiveFloat = Field(allow_inf_nan=False)
+    selection: dict[str, Any] | None = None
+
+
 class DataSettings(Section):
     """Where the audio is and how it is cut."""
 
-    source: Literal["default", "folder"]
+    source: Literal["default", "folder", "packed", "mix"]
     root: PathText | None
+    selection: dict[str, Any]
+    mix: dict[str, MixPartSettings]
     cache_dir: PathText
+    scratch_dir: PathText | None
     extensions: list[str]
     eval_fraction: PositiveFloat = Field(lt=1.0)
     max_bad_fraction: NonNegativeFloat = Field(le=1.0)
@@ -97,6 +110,9 @@ class AutoencoderSettings(Section):
     """What surrounds encoder, bottleneck and decoder."""
 
     pre_transform: PreTransformSettings
+    chunk_frames: PositiveInt | None
+    activation_checkpointing: bool
+    latent_mask_ratio: float = Field(ge=0, lt=1)
 
 
 class ModelSettings(Section):

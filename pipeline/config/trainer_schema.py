@@ -62,6 +62,22 @@ class SchedulerSettings(Section):
     monitor: str | None
 
 
+class LossBalancerSettings(Section):
+    """Weights of the reconstruction losses as shares of the gradient; see `pipeline.losses.balancer`."""
+
+    enabled: bool
+    total_norm: PositiveFloat
+    ema_decay: float = Field(ge=0, lt=1)
+
+
+class WeightAverageSettings(Section):
+    """A running average of the weights, which validation, export and `run.init_from` use."""
+
+    enabled: bool
+    decay: float = Field(gt=0, lt=1)
+    warmup: bool
+
+
 class WandbSettings(Section):
     """Weights & Biases; without an API key the run is logged offline."""
 
@@ -166,6 +182,9 @@ class TrainerSettings(Section):
     optimizer: OptimizerSettings
     scheduler: SchedulerSettings
     loss_config: dict[str, Any]
+    loss_balancer: LossBalancerSettings
+    ema: WeightAverageSettings
+    train_only: Literal["decoder"] | None
     eval_loss_config: dict[str, dict[str, Any] | None]
     logger: str | list[str] | None
     wandb: WandbSettings

@@ -1,26 +1,37 @@
 """Reading audio files: headers that can be trusted, and crops that equal the same part of the whole file."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from pipeline.data.bad_files import UnreadableAudioError
-from pipeline.data.container_checks import end_is_missing, has_mp3_length_header, last_mp3_frame_is_cut
+from pipeline.data.container_checks import (
+    end_is_missing,
+    has_mp3_length_header,
+    last_mp3_frame_is_cut,
+    last_ogg_page_start,
+)
 from pipeline.data.decoder_noise import filtered_stderr
 from pipeline.data.resample import input_span, resample_span, resampled_length
+from pipeline.data.sample_form import convert_channels, from_pcm16
 
 Waveform = NDArray[np.float32]
 
-# A decoder that starts in mid-file lacks what earlier frames left behind: MP3 frames borrow bits from up to
-# 23 predecessors at 8 kbit/s, Vorbis blocks overlap. So many frames are decoded before a crop and dropped.
-_PREROLL_FRAMES = {"MPEG_LAYER_III": 16384, "VORBIS": 16384}
+# A decoder that starts in mid-file lacks what earlier frames left behind: MP3 frames borrow bits from up to 9
+# predecessors at the lowest bit rates of MPEG-1, from up to 85 at the low sample rates, Vorbis blocks overlap by up
+# to 4096. So many frames are decoded before a crop and dropped (libmpg123 itself adds 4 of MP3 after a seek).
+_PREROLL_FRAMES = {"MPEG_LAYER_III": 7 * 1152, "VORBIS": 4096}
+_MPEG_1_RATES_HZ = (32000, 44100, 48000)
+_LOW_RATE_MP3_PREROLL_FRAMES = 51200
 # A seek into the last Ogg page of a Vorbis file is off by what its end trims away (libsndfile 1.2.2). Crops
-# near the end are decoded from before the longest page that encoders write, 255 packets of 1024 frames.
+# near the end are decoded from before that page; the longest that encoders write has 255 packets of 1024 frames.
 _VORBIS_TAIL_FRAMES = 255 * 1024
 # Vorbis and Opus files order their channels L C R ..., everything else as WAV does, L R C LFE ...
 VORBIS_TO_WAV_ORDER = {
@@ -29,14 +40,6 @@ VORBIS_TO_WAV_ORDER = {
     6: (0, 2, 1, 5, 3, 4),
     7: (0, 2, 1, 6, 5, 3, 4),
     8: (0, 2, 1, 7, 5, 6, 3, 4),
-}
-# Left and right gain of each channel in WAV order, before division by their sums (ITU-R BS.775, no LFE).
-_STEREO_DOWNMIX = {
-    3: ((1, 0), (0, 1), (0.7071, 0.7071)),
-    4: ((1, 0), (0, 1), (0.7071, 0), (0, 0.7071)),
-    5: ((1, 0), (0, 1), (0.7071, 0.7071), (0.7071, 0), (0, 0.7071)),
-    6: ((1, 0), (0, 1), (0.7071, 0.7071), (0, 0), (0.7071, 0), (0, 0.7071)),
-    8: ((1, 0), (0, 1), (0.7071, 0.7071), (0, 0), (0.7071, 0), (0, 0.7071), (0.7071, 0), (0, 0.7071)),
 }
 _CHECKED_FRAMES = 1024
 _LONGEST_FRAMES = 1 << 40  # FLAC from a pipe claims 2**63 - 1
@@ -122,6 +125,8 @@ def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
             str(path),
             f"truncated or damaged: only {len(frames)} of {num_frames} frames decode at frame {start}",
         )
+    if frames.dtype == np.int16:
+        return from_pcm16(frames)
     if not np.isfinite(frames).all():
         raise UnreadableAudioError(
             str(path), f"NaN or infinite samples between frames {start} and {start + num_frames}"
@@ -133,13 +138,28 @@ def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
 def load_segment(
     path: Path, info: AudioInfo, start: int, num_samples: int, *, sample_rate_hz: int, channels: int
 ) -> Waveform:
-    """Reads a segment at the wanted rate and channel count; equals the same part of the whole converted file.
+    """Reads a segment of a file, see `convert_segment`."""
+    return convert_segment(
+        partial(read_crop, path), info, start, num_samples, sample_rate_hz=sample_rate_hz, channels=channels
+    )
+
+
+def convert_segment(
+    read: Callable[[int, int], Waveform],
+    info: AudioInfo,
+    start: int,
+    num_samples: int,
+    *,
+    sample_rate_hz: int,
+    channels: int,
+) -> Waveform:
+    """Reads a segment at the wanted rate and channel count; equals the same part of the whole converted track.
 
     Args:
-        path: Audio file.
-        info: Its header.
+        read: Gives (C, n) float32 from a first frame and a number n of frames, all inside the track.
+        info: Length, rate and channels of the track.
         start: First sample, counted at `sample_rate_hz`.
-        num_samples: Length in samples at `sample_rate_hz`; what lies after the end of the file is silence.
+        num_samples: Length in samples at `sample_rate_hz`; what lies after the end of the track is silence.
         sample_rate_hz: Wanted sample rate.
         channels: Wanted channels, see `convert_channels`.
 
@@ -153,34 +173,13 @@ def load_segment(
     first, end = max(0, first), min(end, info.num_frames)
     if first >= end:
         return np.zeros((channels, num_samples), dtype=np.float32)
-    crop = read_crop(path, first, end - first)
+    crop = read(first, end - first)
     if channels < info.channels:
         crop = convert_channels(crop, channels)  # before resampling where that saves work
     segment = resample_span(crop, first, start, num_samples, info.sample_rate_hz, sample_rate_hz)
     file_end = resampled_length(info.num_frames, info.sample_rate_hz, sample_rate_hz) - start
     segment[:, max(0, file_end) :] = 0.0  # where the filter rings on
     return convert_channels(segment, channels)
-
-
-def convert_channels(waveform: Waveform, channels: int) -> Waveform:
-    """Converts (C, S) float32 to (channels, S).
-
-    One channel is copied to all; many become one by their mean; 3, 4, 5.0, 5.1 and 7.1 channels (WAV order)
-    become stereo by the ITU-R BS.775 downmix, scaled so that it cannot clip. Otherwise channel i goes to
-    channel i modulo `channels` (their mean), and channels that are left over are silent.
-    """
-    given = len(waveform)
-    if given == channels:
-        return waveform
-    if given == 1:
-        return np.repeat(waveform, channels, axis=0)
-    if channels == 2 and given in _STEREO_DOWNMIX:
-        gains = np.array(_STEREO_DOWNMIX[given], dtype=np.float32)
-        return (gains / gains.sum(axis=0)).T @ waveform
-    out = np.zeros((channels, waveform.shape[1]), dtype=np.float32)
-    for channel in range(min(channels, given)):
-        out[channel] = waveform[channel::channels].mean(axis=0)
-    return out
 
 
 def _open(path: Path) -> _Reader:
@@ -197,11 +196,11 @@ def _quiet(path: Path) -> AbstractContextManager[None]:
     return filtered_stderr() if path.suffix.lower() == ".mp3" else nullcontext()
 
 
-def _decode(path: Path, start: int, num_frames: int) -> tuple[str, NDArray[np.float32]]:
-    """Codec and (frames, C) from `start`, as many of `num_frames` as there are."""
+def _decode(path: Path, start: int, num_frames: int) -> tuple[str, NDArray[Any]]:
+    """Codec and (frames, C) from `start`, as many of `num_frames` as there are; int16 where the file has that."""
     with _quiet(path), _open(path) as reader:
         try:
-            return reader.subtype, _seek_and_read(reader, start, num_frames)
+            return reader.subtype, _seek_and_read(path, reader, start, num_frames)
         except soundfile.LibsndfileError:
             pass  # some multichannel Opus files decode but do not seek
     with _quiet(path), _open(path) as reader:
@@ -211,25 +210,30 @@ def _decode(path: Path, start: int, num_frames: int) -> tuple[str, NDArray[np.fl
             return reader.subtype, np.empty((0, reader.channels), dtype=np.float32)
 
 
-def _seek_and_read(reader: _Reader, start: int, num_frames: int) -> NDArray[np.float32]:
+def _seek_and_read(path: Path, reader: _Reader, start: int, num_frames: int) -> NDArray[Any]:
     """(frames, C) from `start`, decoding from as far before it as the codec needs."""
-    origin = max(0, start - _PREROLL_FRAMES.get(reader.subtype, 0))
-    if reader.subtype == "VORBIS":
-        origin = max(0, min(origin, reader.frames - _VORBIS_TAIL_FRAMES))
+    preroll = _PREROLL_FRAMES.get(reader.subtype, 0)
+    if reader.subtype == "MPEG_LAYER_III" and reader.samplerate not in _MPEG_1_RATES_HZ:
+        preroll = _LOW_RATE_MP3_PREROLL_FRAMES
+    origin = max(0, start - preroll)
+    tail = reader.frames - _VORBIS_TAIL_FRAMES
+    if reader.subtype == "VORBIS" and origin > tail:
+        origin = max(0, min(origin, last_ogg_page_start(path) or tail))
     if origin > 0 and reader.seek(origin) != origin:
         return np.empty((0, reader.channels), dtype=np.float32)
     return _read(reader, start - origin + num_frames)[start - origin :]
 
 
-def _read_on_to(reader: _Reader, start: int, num_frames: int) -> NDArray[np.float32]:
+def _read_on_to(reader: _Reader, start: int, num_frames: int) -> NDArray[Any]:
     """(frames, C) from `start`, by decoding all that lies before it, in blocks."""
     for at in range(0, start, _BLOCK_FRAMES):
         _read(reader, min(_BLOCK_FRAMES, start - at))
     return _read(reader, num_frames)
 
 
-def _read(reader: _Reader, num_frames: int) -> NDArray[np.float32]:
-    return reader.read(num_frames, dtype="float32", always_2d=True)
+def _read(reader: _Reader, num_frames: int) -> NDArray[Any]:
+    # libsndfile takes longer to make float32 of 16-bit samples than NumPy does.
+    return reader.read(num_frames, dtype="int16" if reader.subtype == "PCM_16" else "float32", always_2d=True)
 
 
 def _decodable_frames(path: Path, claimed: int) -> int:

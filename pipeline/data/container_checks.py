@@ -6,6 +6,8 @@ from struct import Struct
 from typing import IO
 
 _OGG_LARGEST_PAGE = 27 + 255 + 255 * 255
+_OGG_GRANULE = Struct("<q")
+_VORBIS_LONGEST_BLOCK = 8192
 # Programs that write to a pipe cannot know the length and put a very large one: 0xFFFFFFFF (ffmpeg),
 # 0x7FFFF000 (sox).
 _STREAMED_BYTES = 0x7FFFF000
@@ -34,6 +36,29 @@ def end_is_missing(path: Path) -> str:
         if magic == b"OggS":
             return _missing_in_ogg(stream, size)
     return ""
+
+
+def last_ogg_page_start(path: Path) -> int:
+    """Returns a frame before which no packet of the last page of an Ogg Vorbis file is needed; 0 if none is found.
+
+    It is where the page before the last one that completes a packet ends, less one block.
+
+    Raises:
+        OSError: The file cannot be read.
+
+    Source: RFC 3533, section 6 (page header).
+    """
+    with open(path, "rb") as stream:
+        stream.seek(max(0, os.stat(path).st_size - 3 * _OGG_LARGEST_PAGE))
+        tail = stream.read()
+    ends: list[int] = []
+    page = tail.rfind(b"OggS")
+    while page >= 0 and len(ends) < 2:
+        (granule,) = _OGG_GRANULE.unpack_from(tail, page + 6) if page + 14 <= len(tail) else (-1,)
+        if granule >= 0:  # -1: no packet ends on this page
+            ends.append(granule)
+        page = tail.rfind(b"OggS", 0, page)
+    return max(0, ends[1] - _VORBIS_LONGEST_BLOCK) if len(ends) == 2 and ends[1] <= ends[0] else 0
 
 
 def has_mp3_length_header(path: Path) -> bool:

@@ -3,18 +3,23 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pipeline.config.registry import build
+from pipeline.data import SELECTIONS
 from pipeline.data.bad_files import BadFile
-from pipeline.data.manifest import Manifest, load, scan
+from pipeline.data.folders import AudioFolders, joined
+from pipeline.data.manifest import Manifest
+from pipeline.data.pack.storage import is_pack
 from pipeline.data.seeds import SEED_RANGE, derive_seed
+from pipeline.data.shares import Share, share_of
 from pipeline.data.synthetic import ensure_default_corpus
 from pipeline.errors import DataError
 
 _EVAL_FOLDERS = ("valid", "val", "validation", "eval", "test")
-_CONVERT = "ffmpeg -i song.m4a song.flac"
+_CONVERT = "python -m pipeline.data.convert SOURCE"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Corpus:
     """The folders as they are: one if the files are divided by their names, two if by folder."""
     notes: tuple[str, ...]
     """Lines that the user should see once."""
+    shares: tuple[Share, ...] = ()
+    """Proportions in which the files for training are drawn; none: all alike."""
 
     @property
     def num_files(self) -> int:
@@ -53,8 +60,10 @@ def prepare_corpus(
     `data.eval_dataset.root`. Otherwise a file's name decides, so that a growing folder never moves a file
     from one side to the other, and all seeds are evaluated on the same files.
 
+    `data.selection` divides by a list instead. A mix divides each of its sets so and joins them.
+
     Args:
-        data: Settings with `source`, `root`, `extensions`, `eval_fraction`, `eval_dataset.root`.
+        data: Settings with `source`, `root`, `selection`, `mix`, `extensions`, `eval_fraction`, `eval_dataset.root`.
         cache_dir: Folder for the manifest and the default corpus.
         report: Takes progress lines.
         trust_cache: Believe the manifest in the cache without listing the folder, because another process of
@@ -63,28 +72,87 @@ def prepare_corpus(
     Raises:
         DataError: The root is missing, or nothing in it can be used.
     """
+    folders = AudioFolders(data.extensions, cache_dir, report, trust_cache)
+    if data.source == "mix":
+        return _mixed(data, folders)
     if data.source == "default":
         root = ensure_default_corpus(cache_dir, report=report)
     else:
         root = _existing(data.root, "data.root")
-    train_root, eval_root = _split_folders(root)
-    eval_key = "data.root"
-    if data.eval_dataset.root is not None:
-        eval_key = "data.eval_dataset.root"
-        eval_root = _existing(data.eval_dataset.root, eval_key)
+    if data.source == "packed" and not is_pack(root):
+        raise DataError(
+            f"data.root={root} holds no pack; make one with python -m pipeline.data.pack SOURCE {root}, or read the "
+            "audio as it is with data=folder"
+        )
+    eval_root = data.eval_dataset.root
+    if eval_root is not None:
+        eval_root = _existing(eval_root, "data.eval_dataset.root")
+    return _of_root(
+        _Place(root, "data.root", data.selection, "data.selection"), eval_root, data.eval_fraction, folders
+    )
 
-    def manifest_of(folder: Path, key: str) -> Manifest:
-        known = load(folder, data.extensions, cache_dir=cache_dir) if trust_cache else None
-        manifest = known or scan(folder, data.extensions, cache_dir=cache_dir, report=report)
-        return _usable(manifest, key)
 
-    scanned = manifest_of(train_root, "data.root")
+class _Place(NamedTuple):
+    """A folder and its selection, with the keys that name them."""
+
+    root: Path
+    key: str
+    selection: Mapping[str, Any] | None
+    selection_key: str
+
+
+def _of_root(place: _Place, eval_root: Path | None, eval_fraction: float, folders: AudioFolders) -> Corpus:
+    """Divides one folder."""
+    if place.selection is not None and place.selection["type"] != "Folders":
+        return _selected(place, eval_root, eval_fraction, folders)
+    eval_key = "data.eval_dataset.root" if eval_root is not None else place.key
+    train_root, own_eval_root = _split_folders(place.root, folders)
+    eval_root = eval_root or own_eval_root
+    scanned = _usable(folders.manifest(train_root), place.key)
     if eval_root is None:
-        return _divide_by_name(scanned, data.eval_fraction)
+        return _divide_by_name(scanned, eval_fraction)
     if eval_root.resolve().is_relative_to(train_root.resolve()):
         return _divide_by_folder(scanned, eval_root, eval_key)
-    evaluation = manifest_of(eval_root, eval_key)
+    evaluation = _usable(folders.manifest(eval_root), eval_key)
     return Corpus(scanned, evaluation, (scanned, evaluation), _notes(scanned, evaluation))
+
+
+def _selected(place: _Place, eval_root: Path | None, eval_fraction: float, folders: AudioFolders) -> Corpus:
+    """Divides one folder by a list."""
+    assert place.selection is not None
+    scanned = _usable(folders.manifest(place.root), place.key)
+    division = build(place.selection, SELECTIONS, place.selection_key).divide(scanned)
+    train, notes = scanned.select(division.train), (*_notes(scanned), *division.notes)
+    if eval_root is not None:
+        evaluation = _usable(folders.manifest(eval_root), "data.eval_dataset.root")
+        corpus = Corpus(train, evaluation, (scanned, evaluation), notes)
+    elif division.evaluation is not None:
+        corpus = Corpus(train, scanned.select(division.evaluation), (scanned,), notes)
+    else:
+        corpus = replace(_divide_by_name(train, eval_fraction), scanned=(scanned,), notes=notes)
+    share = share_of("all", 1.0, corpus.train.entries, division.weights)
+    return replace(corpus, shares=(share,) if share.weights is not None else ())
+
+
+def _mixed(data: Any, folders: AudioFolders) -> Corpus:
+    """Divides each set of a mix, and joins them; each name leads the paths of its files."""
+    parts: dict[str, tuple[float, Corpus]] = {}
+    for name, part in data.mix.items():
+        key = f"data.mix.{name}"
+        place = _Place(_existing(part.root, f"{key}.root"), f"{key}.root", part.selection, f"{key}.selection")
+        parts[name] = part.weight, _of_root(place, None, data.eval_fraction, folders)
+    corpora = [corpus for _, corpus in parts.values()]
+    shares = [
+        Share(name, len(corpus.train.entries), weight, corpus.shares[0].weights if corpus.shares else None)
+        for name, (weight, corpus) in parts.items()
+    ]
+    return Corpus(
+        joined({name: corpus.train for name, (_, corpus) in parts.items()}),
+        joined({name: corpus.evaluation for name, (_, corpus) in parts.items()}),
+        tuple(manifest for corpus in corpora for manifest in corpus.scanned),
+        tuple(f"{name}: {note}" for name, (_, corpus) in parts.items() for note in corpus.notes),
+        tuple(shares),
+    )
 
 
 def _existing(root: str | None, key: str) -> Path:
@@ -98,19 +166,20 @@ def _existing(root: str | None, key: str) -> Path:
     return path
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None]:
+def _split_folders(root: Path, folders: AudioFolders) -> tuple[Path, Path | None]:
     """Folder for training and, if the root is divided by folders, the one for evaluation."""
-    found = [root / name for name in _EVAL_FOLDERS if (root / name).is_dir()]
-    return (root / "train", found[0]) if found and (root / "train").is_dir() else (root, None)
+    found = [root / name for name in _EVAL_FOLDERS if folders.has(root / name)]
+    return (root / "train", found[0]) if found and folders.has(root / "train") else (root, None)
 
 
 def _divide_by_name(manifest: Manifest, eval_fraction: float) -> Corpus:
     if len(manifest.entries) == 1:
         only = f"{manifest.entries[0].path} is the only usable file: it serves training and evaluation alike"
         return Corpus(manifest, manifest, (manifest,), (*_notes(manifest), only))
-    by_share = sorted(manifest.entries, key=lambda entry: derive_seed("split", entry.path))
+    places = {entry.path: derive_seed("split", entry.path) for entry in manifest.entries}
+    by_share = sorted(manifest.entries, key=lambda entry: places[entry.path])
     limit = eval_fraction * SEED_RANGE
-    num_below = sum(derive_seed("split", entry.path) < limit for entry in by_share)
+    num_below = sum(place < limit for place in places.values())
     num_eval = min(max(1, num_below), len(by_share) - 1)  # at least one file on each side
     held_out = {entry.path for entry in by_share[:num_eval]}
     train = manifest.select(entry for entry in manifest.entries if entry.path not in held_out)

@@ -1,6 +1,7 @@
 """The data of a run for Lightning: prepared once, set up on every rank, handed out by resumable loaders."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from pipeline.data.augmentations import Augmentations
 from pipeline.data.bad_files import BadFile, BadFileLedger
 from pipeline.data.corpus import Corpus, prepare_corpus
-from pipeline.data.dataset import Batch, EvalSegments, SegmentFormat, TrainSegments, collate
+from pipeline.data.dataset import Batch, CropPolicy, EvalSegments, SegmentFormat, TrainSegments, collate
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
+from pipeline.data.shares import digest_with
+from pipeline.data.staging import stage, staged
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
 
@@ -57,13 +61,17 @@ class AudioDataModule(pl.LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Generates or scans into the cache; Lightning calls it on one process per node, before `setup`.
+        """Generates or scans into the cache, and copies to the scratch disk.
+
+        Lightning calls it on one process per node, before `setup`.
 
         Raises:
             DataError: As `prepare_corpus`.
         """
         if self._corpus is None:
-            prepare_corpus(self._data, cache_dir=self._cache_dir, report=self._report)
+            corpus = prepare_corpus(self._data, cache_dir=self._cache_dir, report=self._report)
+            if self._data.scratch_dir is not None:
+                stage((corpus.train, corpus.evaluation), Path(self._data.scratch_dir), self._report)
 
     def setup(self, stage: str | None = None) -> None:
         """Finds the files, names the bad ones, and makes the data sets. Calling it again changes nothing.
@@ -83,7 +91,11 @@ class AudioDataModule(pl.LightningDataModule):
         for note in corpus.notes:
             self._report(note)
         self._ledger.record(corpus.bad_files)
-        self._train = TrainSegments(corpus.train, self._form, self._seed)
+        if self._data.scratch_dir is not None:
+            corpus = _with_copies(corpus, Path(self._data.scratch_dir))
+        options = self._data.train_dataset
+        policy = CropPolicy(options.silence_db, Augmentations(options.augmentations, self._seed))
+        self._train = TrainSegments(corpus.train, self._form, self._seed, corpus.shares, policy)
         self._eval = EvalSegments(corpus.evaluation, self._form, self._data.eval_dataset.max_segments)
         self._corpus = corpus
 
@@ -148,6 +160,7 @@ class AudioDataModule(pl.LightningDataModule):
             items_per_epoch=self._data.train_dataset.segments_per_epoch,
             limit_batches=self._limit_batches(options.batch_size * world_size),
             repeat_first_epoch=self._is_overfitting(),
+            mixture=self._train.mixture,
         )
         return ResumableLoader(self._train, sampler, **self._loader_options(options))
 
@@ -179,7 +192,7 @@ class AudioDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Goes into checkpoints: which audio the run is trained on."""
         return {
-            "train_digest": self.train_manifest.digest,
+            "train_digest": self._train_digest,
             "eval_digest": self.eval_manifest.digest,
             "roots": self._roots(),
         }
@@ -193,13 +206,13 @@ class AudioDataModule(pl.LightningDataModule):
         if self._corpus is None:
             return
         changed = []
-        if state_dict["train_digest"] != self.train_manifest.digest:
+        if state_dict["train_digest"] != self._train_digest:
             changed.append("training")
         if "eval_digest" in state_dict and state_dict["eval_digest"] != self.eval_manifest.digest:
             changed.append("held-out")
         if changed and "roots" in state_dict:
             for key, new in self._roots().items():
-                old = state_dict["roots"][key]
+                old = state_dict["roots"].get(key)
                 if old != new:
                     raise DataError(
                         f"{key}={new}: the {' and the '.join(changed)} files there are not those of this run, which "
@@ -214,8 +227,16 @@ class AudioDataModule(pl.LightningDataModule):
                 f"warning: the {kind} files have changed since the checkpoint was written; {consequences[kind]}"
             )
 
+    @property
+    def _train_digest(self) -> str:
+        return digest_with(self.train_manifest.digest, self.corpus.shares)
+
     def _roots(self) -> dict[str, str | None]:
-        return {"data.root": self._data.root, "data.eval_dataset.root": self._data.eval_dataset.root}
+        of_parts = {f"data.mix.{name}.root": part.root for name, part in self._data.mix.items()}
+        return {
+            "data.root": self._data.root,
+            "data.eval_dataset.root": self._data.eval_dataset.root,
+        } | of_parts
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -251,3 +272,10 @@ class AudioDataModule(pl.LightningDataModule):
             "persistent_workers": options.persistent_workers,
             "worker_init_fn": partial(start_worker, seed=self._seed),
         }
+
+
+def _with_copies(corpus: Corpus, scratch_dir: Path) -> Corpus:
+    """The corpus, read from this machine's copies where there are any."""
+    both = (corpus.train, corpus.evaluation)
+    train, evaluation = (staged(manifest, both, scratch_dir) for manifest in both)
+    return replace(corpus, train=train, evaluation=evaluation)

@@ -1,7 +1,7 @@
 """Segments of audio: which part of which file belongs to an index, as a pure function."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,15 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pipeline.data.audio_io import load_segment
+from pipeline.data.audio_io import convert_segment
+from pipeline.data.augmentations import Augmentations, level_db
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.manifest import AudioEntry, Manifest
+from pipeline.data.mixture import Mixture, Slots
 from pipeline.data.resample import resampled_length
 from pipeline.data.sampler import SampleKey
 from pipeline.data.seeds import derive_seed
+from pipeline.data.shares import Share
+from pipeline.data.storage import Storage
 from pipeline.errors import DataError
 
 _MOST_SUBSTITUTES = 20
+_QUIET_TRIES = 8
 
 
 class SegmentFormat(NamedTuple):
@@ -36,6 +41,13 @@ class Segment(NamedTuple):
     path: str
     source: str
     bad: tuple[BadFile, ...]
+
+
+class CropPolicy(NamedTuple):
+    """Which training crops are too quiet to be learnt from, in dB of full scale, and how crops are changed."""
+
+    silence_db: float | None
+    augmentations: Augmentations
 
 
 class Batch(NamedTuple):
@@ -71,13 +83,37 @@ class TrainSegments(Dataset[Segment]):
     is met equally often. Indices beyond the number of segments begin again with other crops.
     """
 
-    def __init__(self, manifest: Manifest, form: SegmentFormat, seed: int) -> None:
-        """Takes the usable files of a manifest."""
-        self._root = manifest.root
+    def __init__(
+        self,
+        manifest: Manifest,
+        form: SegmentFormat,
+        seed: int,
+        shares: Sequence[Share] = (),
+        policy: CropPolicy | None = None,
+    ) -> None:
+        """Takes the usable files of a manifest.
+
+        Args:
+            manifest: Files.
+            form: Form of the segments.
+            seed: Seed of the run.
+            shares: Proportions in which consecutive files are drawn; none: all alike.
+            policy: Which crops are too quiet, and how crops are changed; None: none, and not at all.
+        """
+        self._storage = manifest.storage
         self._entries = manifest.entries
         self._form = form
         self._seed = seed
-        self._ends = np.cumsum([_num_segments(entry, form) for entry in manifest.entries])
+        self._policy = policy or CropPolicy(None, Augmentations({}, seed))
+        sizes = np.array([_num_segments(entry, form) for entry in manifest.entries])
+        self._ends = np.cumsum(sizes)
+        share_ends = np.cumsum([share.num_entries for share in shares], dtype=np.int64)
+        self._bounds = np.array([0, *self._ends[share_ends - 1]]) if shares else np.array([0, self._ends[-1]])
+        self.mixture = None
+        if shares:
+            of_share = np.split(sizes, share_ends[:-1])
+            slots = [_slots(share, own) for share, own in zip(shares, of_share, strict=True)]
+            self.mixture = Mixture(slots, seed)
 
     def __len__(self) -> int:
         """Whole segments in all files."""
@@ -94,13 +130,39 @@ class TrainSegments(Dataset[Segment]):
         for attempt in range(_MOST_SUBSTITUTES):
             entry = self._entries[np.searchsorted(self._ends, index % len(self), side="right")]
             seed = derive_seed(self._seed, "crop", key.epoch, key.item, attempt)
-            start = seed % (max(0, _length(entry, self._form) - self._form.num_samples) + 1)
+            places = max(0, _length(entry, self._form) - self._form.num_samples) + 1
             try:
-                return Segment(*_load(self._root, entry, start, self._form, key.position), tuple(bad))
+                loaded = self._loud_enough(entry, seed % places, places, key)
+                waveform = self._policy.augmentations(loaded[0], key.epoch, key.item)
+                return Segment(waveform, *loaded[1:], tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
-            index = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
+            index = self._substitute(index % len(self), key, attempt)
         raise DataError(f"{_MOST_SUBSTITUTES} audio files in a row cannot be read, the last is {bad[-1]}")
+
+    def _loud_enough(
+        self, entry: AudioEntry, start: int, places: int, key: SampleKey
+    ) -> tuple[NDArray[np.float32], int, str, str]:
+        """Loads the crop, or the first of some others in its file that is not too quiet, or else the loudest."""
+        loaded = _load(self._storage, entry, start, self._form, key.position)
+        silence_db = self._policy.silence_db
+        if silence_db is None:
+            return loaded
+        loudest, tries = level_db(loaded[0]), 0
+        while loudest < silence_db and tries < _QUIET_TRIES:
+            start = derive_seed(self._seed, "louder", key.epoch, key.item, tries) % places
+            other = _load(self._storage, entry, start, self._form, key.position)
+            if level_db(other[0]) > loudest:
+                loaded, loudest = other, level_db(other[0])
+            tries += 1
+        return loaded
+
+    def _substitute(self, index: int, key: SampleKey, attempt: int) -> int:
+        """Another index of the same share."""
+        drawn = derive_seed(self._seed, "substitute", key.epoch, key.item, attempt)
+        share = int(np.searchsorted(self._bounds, index, side="right"))
+        first, end = int(self._bounds[share - 1]), int(self._bounds[share])
+        return first + drawn % (end - first)
 
 
 class EvalSegments(Dataset[Segment]):
@@ -114,19 +176,16 @@ class EvalSegments(Dataset[Segment]):
             form: Form of the segments; a file that is shorter than one is padded with silence.
             max_segments: Take at most so many, evenly spread over all.
         """
-        self._root = manifest.root
+        self._storage = manifest.storage
         self._form = form
-        segments = [
-            (entry, number * form.num_samples)
-            for entry in manifest.entries
-            for number in range(_num_segments(entry, form))
-        ]
-        kept = len(segments) if max_segments is None else min(max_segments, len(segments))
-        self._segments = [segments[number * len(segments) // kept] for number in range(kept)]
+        self._entries = manifest.entries
+        self._ends = np.cumsum([_num_segments(entry, form) for entry in manifest.entries])
+        num_segments = int(self._ends[-1])
+        self._num_kept = num_segments if max_segments is None else min(max_segments, num_segments)
 
     def __len__(self) -> int:
         """Number of segments."""
-        return len(self._segments)
+        return self._num_kept
 
     def __getitem__(self, index: int) -> Segment:
         """Reads a segment; if its file fails, the next one that can be read.
@@ -136,22 +195,40 @@ class EvalSegments(Dataset[Segment]):
         """
         bad: list[BadFile] = []
         for number in range(index, index + len(self)):
-            entry, start = self._segments[number % len(self)]
+            entry, start = self._segment(number % len(self))
             try:
-                return Segment(*_load(self._root, entry, start, self._form, index), tuple(bad))
+                return Segment(*_load(self._storage, entry, start, self._form, index), tuple(bad))
             except UnreadableAudioError as error:
                 bad.append(error.bad_file)
         raise DataError(f"no audio file for evaluation can be read, the last is {bad[-1]}")
 
+    def _segment(self, number: int) -> tuple[AudioEntry, int]:
+        """File and first sample of the kept segment `number`."""
+        segment = number * int(self._ends[-1]) // self._num_kept
+        file = int(np.searchsorted(self._ends, segment, side="right"))
+        before = int(self._ends[file - 1]) if file else 0
+        return self._entries[file], (segment - before) * self._form.num_samples
+
+
+def _slots(share: Share, sizes: NDArray[np.int64]) -> Slots:
+    """The slots of a share's files; a file's weight is that of each of its slots."""
+    if share.weights is None:
+        return Slots(int(sizes.sum()), share.weight, None)
+    return Slots(int(sizes.sum()), share.weight, np.repeat(np.array(share.weights, dtype=np.float64), sizes))
+
 
 def _load(
-    root: Path, entry: AudioEntry, start: int, form: SegmentFormat, position: int
+    storage: Storage, entry: AudioEntry, start: int, form: SegmentFormat, position: int
 ) -> tuple[NDArray[np.float32], int, str, str]:
-    path = root / entry.path
-    waveform = load_segment(
-        path, entry.audio, start, form.num_samples, sample_rate_hz=form.sample_rate_hz, channels=form.channels
+    waveform = convert_segment(
+        partial(storage.read, entry.path, entry.audio),
+        entry.audio,
+        start,
+        form.num_samples,
+        sample_rate_hz=form.sample_rate_hz,
+        channels=form.channels,
     )
-    return waveform, position, str(path), f"{entry.path}@{start}"
+    return waveform, position, storage.place(entry.path), f"{entry.path}@{start}"
 
 
 def _length(entry: AudioEntry, form: SegmentFormat) -> int:

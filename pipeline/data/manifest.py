@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from pipeline.data import AUDIO_EXTENSIONS
 from pipeline.data.audio_io import AudioInfo, probe
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.cache import locked_cache, write_atomically
+from pipeline.data.collector import uncollected
 from pipeline.data.content import content_digest, way_of
 from pipeline.data.listing import ListedFile, Listing, list_audio
+from pipeline.data.storage import FileStorage, Storage
 
 _VERSION = 2  # of the cache file: raise it when its form or the checks of `probe` change
 _NUM_THREADS = 16  # opening a file mostly waits for the disk or the network
@@ -51,6 +53,8 @@ class Manifest:
     entries: tuple[AudioEntry, ...]
     bad_files: tuple[BadFile, ...]
     unsupported: Mapping[str, int]
+    storage: Storage = field(kw_only=True, repr=False)
+    """Where the audio is read from."""
 
     @property
     def num_files(self) -> int:
@@ -76,7 +80,7 @@ class Manifest:
 
     def select(self, entries: Iterable[AudioEntry]) -> "Manifest":
         """Returns the same account with other usable files."""
-        return Manifest(self.root, tuple(entries), self.bad_files, self.unsupported)
+        return replace(self, entries=tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,21 @@ def scan(
     Raises:
         DataError: The cache folder cannot be written.
     """
-    kept = _normalised(extensions)
+    with uncollected():
+        return _scan(root, _normalised(extensions), cache_dir, report)
+
+
+def load(root: Path, extensions: Iterable[str] = AUDIO_EXTENSIONS, *, cache_dir: Path) -> Manifest | None:
+    """Returns what the last scan found, without a look at the folder; None if there was none.
+
+    For the other processes of a run, after one of them has scanned.
+    """
+    with uncollected():
+        account = _read_account(_cache_file(root, _normalised(extensions), cache_dir))
+        return _manifest(root, account) if account.records else None
+
+
+def _scan(root: Path, kept: tuple[str, ...], cache_dir: Path, report: Callable[[str], None]) -> Manifest:
     cache_file = _cache_file(root, kept, cache_dir)
     listing = list_audio(root, kept)
     account = _read_account(cache_file)
@@ -142,15 +160,6 @@ def scan(
             if account != known:
                 write_atomically(cache_file, _encode(account))
     return _manifest(root, account)
-
-
-def load(root: Path, extensions: Iterable[str] = AUDIO_EXTENSIONS, *, cache_dir: Path) -> Manifest | None:
-    """Returns what the last scan found, without a look at the folder; None if there was none.
-
-    For the other processes of a run, after one of them has scanned.
-    """
-    account = _read_account(_cache_file(root, _normalised(extensions), cache_dir))
-    return _manifest(root, account) if account.records else None
 
 
 def _normalised(extensions: Iterable[str]) -> tuple[str, ...]:
@@ -218,7 +227,9 @@ def _manifest(root: Path, account: _Account) -> Manifest:
     bad = [
         BadFile(str(root / record.file.path), record.reason) for record in account.records if not record.audio
     ]
-    return Manifest(root, entries, (*bad, *account.unreachable), account.unsupported)
+    return Manifest(
+        root, entries, (*bad, *account.unreachable), account.unsupported, storage=FileStorage(root)
+    )
 
 
 def _encode(account: _Account) -> bytes:

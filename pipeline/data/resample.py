@@ -102,6 +102,8 @@ def _weights(up: int, down: int) -> Waveform:
 def _slice_with_silence(waveform: Waveform, start: int, end: int) -> Waveform:
     """`waveform[:, start:end]`, where samples outside the waveform are zero."""
     num_frames = waveform.shape[-1]
+    if 0 <= start and end <= num_frames:
+        return waveform[:, start:end]
     inside = waveform[:, max(0, min(start, num_frames)) : max(0, min(end, num_frames))]
     left = min(max(0, -start), end - start)
     return np.pad(inside, ((0, 0), (left, end - start - left - inside.shape[-1])))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from pipeline.data.mixture import Mixture
 from pipeline.data.seeds import derive_seed
 from pipeline.data.workers import WorkerLoader
 
@@ -47,6 +48,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         items_per_epoch: int | None = None,
         limit_batches: int | None = None,
         repeat_first_epoch: bool = False,
+        mixture: Mixture | None = None,
     ) -> None:
         """Describes the sequence.
 
@@ -60,10 +62,13 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
             items_per_epoch: Samples per epoch over all ranks; None takes every item once.
             limit_batches: Batches after which an epoch ends early.
             repeat_first_epoch: Give the samples of epoch 0 in every epoch (to overfit on purpose).
+            mixture: Draws the items in given proportions; None: all alike.
         """
         self.global_batch = batch_size * world_size
         num_batches = whole_batches(items_per_epoch or num_items, self.global_batch, accumulate)
         self._num_batches = num_batches if limit_batches is None else min(limit_batches, num_batches)
+        self._num_draws = num_batches * self.global_batch
+        self._mixture = mixture
         self._num_indices = max(num_items, num_batches * self.global_batch)
         self._batch_size = batch_size
         self._seed = seed
@@ -90,6 +95,8 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """Permutation of all items; made by sorting raw bits, it is the same under every NumPy version."""
+        if self._mixture is not None:
+            return self._mixture.order(epoch, self._num_draws)
         keys = np.random.PCG64(derive_seed(self._seed, "order", epoch)).random_raw(self._num_indices)
         return np.argsort(keys, kind="stable")
 

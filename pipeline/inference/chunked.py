@@ -58,7 +58,7 @@ def reconstruct_blocks(
     Args:
         codec: the model.
         blocks: (C, any number of samples) float32 each, full scale 1.0; any number of channels, see `channels`.
-        chunk_seconds: length of a chunk. A model that normalises over all frames cannot be cut: it takes audio of
+        chunk_seconds: length of a chunk. A model that looks at all frames cannot be cut: it takes audio of
             up to one chunk.
 
     Yields:
@@ -85,8 +85,9 @@ def _read_whole(window: SlidingWindow, plan: ChunkPlan) -> Waveform:
     whole = window.read(0, plan.chunk_samples + 1)
     if not window.ended:
         raise ConfigError(
-            "chunk_seconds is shorter than the audio, but this model normalises over all frames (group_norm), so "
-            "that chunks would differ from the whole; raise it above the audio's length (memory grows with it)"
+            "chunk_seconds is shorter than the audio, but this model looks at all frames at once (group_norm, "
+            "attention or an LSTM), so that chunks would differ from the whole; raise it above the audio's length "
+            "(memory grows with it)"
         )
     return whole
 

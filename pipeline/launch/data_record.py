@@ -13,6 +13,7 @@ from pipeline.data.corpus import Corpus
 from pipeline.errors import LaunchError
 
 DATA = "data.jsonl"
+_PARTS = ("train", "eval", "both")
 _NUM_THREADS = 16  # reading waits for the disk or the network
 
 
@@ -76,11 +77,22 @@ def read(run_dir: Path) -> list[DataFile] | None:
     if not path.is_file():
         return None
     try:
-        return [DataFile(*json.loads(line)) for line in path.read_bytes().splitlines()]
+        return [_file(json.loads(line)) for line in path.read_bytes().splitlines()]
     except (ValueError, TypeError):
-        raise LaunchError(
-            f"{path}: damaged, so the data cannot be checked; --ignore data passes over it"
-        ) from None
+        raise LaunchError(f"{path}: damaged, so the data cannot be checked") from None
+
+
+def _file(row: Any) -> DataFile:
+    part, path, size_bytes, num_frames, content = row
+    texts = (part, path, content)
+    numbers = (size_bytes, num_frames)
+    if not (
+        all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
+    ):
+        raise ValueError(row)
+    if part not in _PARTS:
+        raise ValueError(part)
+    return DataFile(part, path, size_bytes, num_frames, content)
 
 
 def first_difference(

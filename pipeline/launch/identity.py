@@ -20,11 +20,12 @@ _CHANGEABLE = re.compile(
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"
     r"|trainer\.trainer\.accumulate_grad_batches"
     r"|trainer\.start_timeout_s"
-    r"|data\.(root|cache_dir|eval_dataset\.root)"  # places; a checkpoint refuses other audio in another place
+    r"|model\.autoencoder\.activation_checkpointing"  # the same weights to the last bit
+    r"|data\.(root|cache_dir|scratch_dir|eval_dataset\.root|mix\.[^.]+\.root)"  # places
     r"|site(\.[\w.]+)?"  # the cluster
     r"|container\.\w+"  # what a job finds there
 )
-_AUDIO = ("data.root", "data.eval_dataset.root")
+_AUDIO = re.compile(r"data\.(root|eval_dataset\.root|mix\.[^.]+\.root)")
 _NAMES = ("run.dir", "run.name", "run.resume")  # where a run is, not what it is
 _HORIZON = ("max_epochs", "max_steps")
 
@@ -40,9 +41,28 @@ def identity_of(config: "Config") -> str:
     Args:
         config: checked configuration, so that what is taken for granted is spelt out.
     """
+    from pipeline.models.defaults import bare  # the registry, which readers of records do without
+
     tree = config.model_dump(mode="json")
+    tree["model"] = bare(tree["model"])
+    _drop_unused(tree)
     values = {key: _equal(value) for key, value in _leaves("", tree) if _counts(key) and key not in _NAMES}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _drop_unused(tree: dict[str, Any]) -> None:
+    """Leave out options that are off, so that runs of before there were any have the identity that they had."""
+    trainer, autoencoder = tree["trainer"], tree["model"]["autoencoder"]
+    for block in ("loss_balancer", "ema"):
+        if not trainer[block]["enabled"]:
+            del trainer[block]
+    for section, key in (
+        (trainer, "train_only"),
+        (autoencoder, "chunk_frames"),
+        (autoencoder, "latent_mask_ratio"),
+    ):
+        if not section[key]:
+            del section[key]
 
 
 def horizon_of(config: "Config") -> dict[str, Any]:
@@ -60,13 +80,17 @@ def identity_difference(stored: "Config", wanted: "Config") -> str | None:
 
 def differences(stored: "Config", wanted: "Config") -> Iterator[tuple[str, Any, Any]]:
     """Yield the dotted key and both values of what differs, names and places of the run apart."""
-    for key, old, new in _compare("", stored.model_dump(), wanted.model_dump()):
+    from pipeline.models.defaults import filled  # see `identity_of`
+
+    trees = (config.model_dump() for config in (stored, wanted))
+    settled = ({**tree, "model": filled(tree["model"])} for tree in trees)
+    for key, old, new in _compare("", *settled):
         if key not in _NAMES:
             yield key, old, new
 
 
 def _counts(key: str) -> bool:
-    return key in _AUDIO or not is_changeable(key)
+    return _AUDIO.fullmatch(key) is not None or not is_changeable(key)
 
 
 def _compare(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -15,6 +15,7 @@ _KNOWN_WARNINGS = (
     r"The AccumulateGrad node's stream does not match",  # Lightning wraps DDP in a stream, as torch's notes advise
     r"`broadcast_buffers` is deprecated",  # its successor would send the constants once more
     r"The `srun` command is available on your system but is not used",  # training on a login node is fine
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # averaged weights, and what train_only freezes
     r"Grad strides do not match bucket view strides",  # of a weight of two numbers, which has strides of both kinds
 )
 

@@ -95,7 +95,7 @@ def _check_weights(config: Config) -> None:
     """
     if config.run.init_from is None:
         return
-    from pipeline.training import assembly  # torch, and slow
+    from pipeline.training.module_build import model_description  # torch, and slow
     from pipeline.training.start import check_weights
 
-    check_weights(config.run.init_from, assembly.model_description(config))
+    check_weights(config.run.init_from, model_description(config))

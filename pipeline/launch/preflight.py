@@ -12,7 +12,7 @@ from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import plan_metrics
-from pipeline.launch import resources, strategy_checks
+from pipeline.launch import resources, strategy_checks, training_checks
 from pipeline.launch.places import check_data_root, check_extensions, check_places
 from pipeline.launch.resources import Resources
 from pipeline.losses.plan import LossPlan, plan_losses
@@ -70,7 +70,12 @@ def check(
     config, notes = _drop_pre_transform_keys(config, given)
     stft = check_stft(config)
     model = plan_model(config.model.model_dump(), stft)
-    losses = plan_losses(config.trainer.loss_config, model.loss_keys)
+    losses = plan_losses(
+        config.trainer.loss_config,
+        model.loss_keys,
+        channels=config.data.channels,
+        is_encoder_frozen=config.trainer.train_only == "decoder",
+    )
     metrics = _check_metrics(config)
     _check_monitor(config, metrics)
     check_extensions(config)
@@ -79,6 +84,7 @@ def check(
         check_places(config, given)
     _check_horizon(config)
     strategy_checks.check(config, has_torch=has_torch)
+    training_checks.check(config, losses)
     stepping = _plan_stepping(config)
     inherited = _check_inverse_lr(config, given)
     planned = planned or resources.plan(config)

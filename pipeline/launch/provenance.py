@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.atomic import write_text
-from pipeline.launch import surroundings
+from pipeline.launch import checkout, surroundings
 from pipeline.launch.code import code_digest
 from pipeline.launch.image import image
 
@@ -64,7 +63,7 @@ def describe_now() -> tuple[dict[str, Any], str | None]:
     git = {
         "commit": code["commit"],
         "dirty": bool(diff) if diff is not None else None,
-        "diff_sha256": diff_digest(diff),
+        "diff_sha256": checkout.diff_digest(diff),
         "code_sha256": code_digest(ROOT),
     }
     facts = {
@@ -79,15 +78,10 @@ def describe_now() -> tuple[dict[str, Any], str | None]:
     return facts, diff
 
 
-def diff_digest(diff: str | None) -> str | None:
-    """Return what tells uncommitted changes from others; None for none."""
-    return hashlib.sha256(diff.encode()).hexdigest() if diff else None
-
-
 def keep_diff(folder: Path, diff: str | None) -> None:
     """Write the uncommitted changes beside the record of a run."""
     if diff:
-        write_text(folder / UNCOMMITTED, diff + "\n")
+        write_text(folder / UNCOMMITTED, diff if diff.endswith("\n") else diff + "\n")
     else:
         (folder / UNCOMMITTED).unlink(missing_ok=True)
 
@@ -101,15 +95,7 @@ def revision() -> dict[str, str | None]:
     if record.is_file():
         stored: dict[str, str | None] = {"commit": None, "diff": None, **json.loads(record.read_bytes())}
         return stored
-    return {"commit": _git("rev-parse", "HEAD"), "diff": _git("diff", "HEAD")}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.decode("utf-8", errors="replace").strip()
+    return {"commit": checkout.commit(ROOT), "diff": checkout.changes(ROOT)}
 
 
 def hardware() -> dict[str, Any]:

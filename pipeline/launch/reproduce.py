@@ -51,6 +51,10 @@ def main() -> None:
             raise LaunchError(
                 f"{run_dir / PROVENANCE}: damaged; without it nothing of the run can be checked"
             )
+        try:
+            recorded.check_shape(record)
+        except LaunchError as error:
+            raise LaunchError(f"{run_dir / PROVENANCE}: {error}") from None
         _say("run", str(run_dir))
         with tempfile.TemporaryDirectory(prefix="euler-reproduce-") as folder:
             is_identical = _reproduce(run_dir, record, options, Path(folder))

@@ -63,7 +63,7 @@ def _train(
     checked: Preflight, run: RunDirectory, rank: int, called: RollCall | None, watchdog: "Watchdog"
 ) -> None:
     # The one place above which nothing imports torch: refusals and submission stay fast.
-    from pipeline.training import assembly
+    from pipeline.training import assembly, module_build
     from pipeline.training.callbacks.build import build_record
     from pipeline.training.checkpoints.store import CheckpointStore
     from pipeline.training.loggers import close_loggers
@@ -78,13 +78,13 @@ def _train(
     batches = data.batches_per_epoch(resources.batch_size * resources.world_size)
     assembly.check_intervals(config, batches)
     num_steps = assembly.planned_steps(config, batches, resources.accumulate)
-    module = assembly.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
+    module = module_build.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
     store = CheckpointStore(run.checkpoints, settings.save_top_k, run.marker)
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
-    _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.parameters()))))
+    _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.trained_parameters))))
     attempt_notes = record_attempt(run, checked, data.corpus, start) if rank == 0 else []
-    for note in (*checked.notes, *start.notes, *attempt_notes):
+    for note in (*checked.notes, *module_build.training_notes(config, module), *start.notes, *attempt_notes):
         _log.info("note: %s", note)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)

@@ -1,14 +1,10 @@
-"""Elementwise non-linearities for real channels and for stacked complex ones."""
+"""Builds the non-linearities of real channels and of stacked complex ones."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.dsp.complex_channels import magnitude_squared, scale_by
-from pipeline.dsp.precision import at_least_float32
-from pipeline.layers import COMPLEX_ACTIVATIONS
-from pipeline.layers.activation_names import check_activation
-
-MODRELU_THRESHOLD = 1e-4
+from pipeline.config.registry import load
+from pipeline.layers import COMPLEX_ACTIVATIONS, REAL_ACTIVATIONS
+from pipeline.layers.activation_names import PER_BIN, check_activation
 
 
 class CReLU(nn.ReLU):
@@ -22,43 +18,30 @@ class CReLU(nn.ReLU):
         del num_channels  # every complex activation is built from its channel count
 
 
-class ModReLU(nn.Module):
-    """relu(|z| + b) z / |z| with one learned b per channel: thresholds magnitudes, keeps phases.
-
-    It starts with b = 0, the identity. The factor relu(1 + b / |z|) is taken with |z| held above a threshold,
-    so that values and gradients are finite at z = 0; only magnitudes below the threshold are touched by that.
-
-    Args:
-        num_channels: Complex channels C.
-
-    Source: Arjovsky, Shah, Bengio, Unitary Evolution Recurrent Neural Networks, ICML 2016, equation 8.
-    """
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(num_channels))
-
-    def forward(self, stacked: Tensor) -> Tensor:
-        """Maps (B, 2C, ...) to the same shape."""
-        power = magnitude_squared(at_least_float32(stacked))
-        magnitude = power.clamp_min(MODRELU_THRESHOLD**2).sqrt()
-        bias = self.bias.view(-1, *(1,) * (stacked.dim() - 2))
-        return scale_by(stacked, torch.relu(1 + bias / magnitude).to(stacked.dtype))
-
-
-def build_activation(name: str, complex_valued: bool, num_channels: int) -> nn.Module:
+def build_activation(
+    name: str, complex_valued: bool, num_channels: int, num_bins: int | None = None
+) -> nn.Module:
     """Builds an activation from its name.
 
     Args:
         name: An elementwise class of torch.nn, which a complex network applies to real and imaginary parts
-            alike; for complex networks also "CReLU" or "modReLU".
+            alike; or a name of `REAL_ACTIVATIONS` or `COMPLEX_ACTIVATIONS`.
         complex_valued: Whether channels are stacked complex ones.
         num_channels: Channels, complex ones in a complex network.
+        num_bins: Frequency bins of the features; None where they have no frequency axis, and where an
+            activation per bin becomes the one per channel.
 
     Raises:
         ConfigError: The name is no elementwise activation.
     """
     check_activation(name, complex_valued)
-    if name in COMPLEX_ACTIVATIONS:
-        return {"CReLU": CReLU, "modReLU": ModReLU}[name](num_channels)
+    if name in PER_BIN:
+        if num_bins is not None:
+            return load(COMPLEX_ACTIVATIONS[name])(num_channels, num_bins)
+        name = PER_BIN[name]
+    own = COMPLEX_ACTIVATIONS if complex_valued else REAL_ACTIVATIONS
+    if name in own:
+        return load(own[name])(num_channels)
+    if name in REAL_ACTIVATIONS:  # in a complex network, for each part by itself
+        return load(REAL_ACTIVATIONS[name])(2 * num_channels)
     return getattr(nn, name)()

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.layers.conv import Convolution
+from pipeline.layers.convolution import Convolution
 
 
 def receptive_field(network: nn.Module) -> int:

@@ -14,9 +14,11 @@ class ResidualUnit(nn.Module):
         hidden_channels: Channels between the two convolutions.
         kernel_size: Taps of the first convolution on both axes.
         time_dilation: Distance between its taps in time.
+        num_bins: Frequency bins of the features.
         true_skip: Whether the shortcut is the identity instead of a 1x1 convolution.
         activation: Name, see `build_activation`.
         style: What the network's convolutions share.
+        groups: Groups of channels of the first convolution.
 
     Source: Tagliasacchi et al., SEANet, Interspeech 2020; Defossez et al., EnCodec, 2022, section 3.1.
     """
@@ -28,16 +30,18 @@ class ResidualUnit(nn.Module):
         kernel_size: int,
         time_dilation: int,
         *,
+        num_bins: int,
         true_skip: bool,
         activation: str,
         style: ConvStyle,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        kernel = (kernel_size, kernel_size)
+        kernel, dilation = (kernel_size, kernel_size), (1, time_dilation)
         self.body = nn.Sequential(
-            build_activation(activation, style.complex_valued, num_channels),
-            Conv2d(num_channels, hidden_channels, kernel, dilation=(1, time_dilation), style=style),
-            build_activation(activation, style.complex_valued, hidden_channels),
+            build_activation(activation, style.complex_valued, num_channels, num_bins),
+            Conv2d(num_channels, hidden_channels, kernel, dilation=dilation, style=style, groups=groups),
+            build_activation(activation, style.complex_valued, hidden_channels, num_bins),
             Conv2d(hidden_channels, num_channels, (1, 1), style=style),
         )
         self.shortcut = (
@@ -51,6 +55,7 @@ class ResidualUnit(nn.Module):
 
 def residual_stack(
     num_channels: int,
+    num_bins: int,
     *,
     num_units: int,
     kernel_size: int,
@@ -59,6 +64,7 @@ def residual_stack(
     true_skip: bool,
     activation: str,
     style: ConvStyle,
+    groups: int = 1,
 ) -> list[ResidualUnit]:
     """Units in a row, the j-th dilated in time by dilation_base^j, `compress` times narrower inside."""
     return [
@@ -67,9 +73,11 @@ def residual_stack(
             num_channels // compress,
             kernel_size,
             dilation_base**depth,
+            num_bins=num_bins,
             true_skip=true_skip,
             activation=activation,
             style=style,
+            groups=groups,
         )
         for depth in range(num_units)
     ]

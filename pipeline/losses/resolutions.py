@@ -10,6 +10,7 @@ def stft_resolutions(
     fft_sizes: Sequence[int],
     hop_sizes: Sequence[int] | None = None,
     win_lengths: Sequence[int] | None = None,
+    n_mels: Sequence[int] | None = None,
 ) -> list[StftSettings]:
     """Pair up the lists of sizes; a hop defaults to a quarter of the FFT, a window to the whole of it.
 
@@ -17,9 +18,11 @@ def stft_resolutions(
         fft_sizes: FFT sizes in samples.
         hop_sizes: hops in samples, one per FFT size, or None.
         win_lengths: window lengths in samples, one per FFT size, or None.
+        n_mels: mel bands, one count per FFT size, or None.
 
     Raises:
-        ConfigError: lists of unequal length, or sizes that make no STFT; led by the argument's name.
+        ConfigError: lists of unequal length, sizes that make no STFT, more bands than bins; led by the argument's
+            name.
     """
     if not fft_sizes:
         raise ConfigError("fft_sizes=[]: at least one size is needed")
@@ -33,6 +36,10 @@ def stft_resolutions(
             found.append(StftSettings(*sizes))
         except ConfigError as error:
             raise ConfigError(f"fft_sizes[{index}]: {error}") from None
+    if n_mels is not None:
+        _require_pairs("n_mels", n_mels, fft_sizes)
+        for resolution, bands in zip(found, n_mels, strict=True):
+            require_mel_bands(bands, resolution)
     return found
 
 
@@ -46,11 +53,7 @@ def mel_resolutions(fft_sizes: Sequence[int], n_mels: Sequence[int]) -> list[Stf
     Raises:
         ConfigError: lists of unequal length, sizes that make no STFT, more bands than frequency bins.
     """
-    found = stft_resolutions(fft_sizes)
-    _require_pairs("n_mels", n_mels, fft_sizes)
-    for resolution, bands in zip(found, n_mels, strict=True):
-        require_mel_bands(bands, resolution)
-    return found
+    return stft_resolutions(fft_sizes, n_mels=n_mels)
 
 
 def require_mel_bands(n_mels: int, stft: StftSettings) -> None:

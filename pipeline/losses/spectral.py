@@ -8,9 +8,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.dsp.complex_channels import magnitude_squared
-from pipeline.dsp.stft import Stft
 from pipeline.errors import ConfigError
 from pipeline.losses.base import Loss, reduce_example
+from pipeline.losses.magnitudes import Magnitudes
 from pipeline.losses.resolutions import stft_resolutions
 
 
@@ -38,7 +38,8 @@ class MultiResolutionStft(Loss):
     One resolution gives
     `w_sc * ||R - E||_F / ||R||_F + w_log_mag * mean |ln E - ln R| + w_lin_mag * mean |E - R|`,
     with the magnitudes E and R clamped from below at `eps`; this keeps the loss and its gradient finite on
-    silence. A term of weight 0 is not computed.
+    silence. A term of weight 0 is not computed. With `a_weighting` the bins are multiplied by A(f) first, with
+    `n_mels` they are then summed to mel bands.
 
     Args:
         fft_sizes: FFT sizes in samples.
@@ -49,13 +50,17 @@ class MultiResolutionStft(Loss):
         w_lin_mag: weight of the linear magnitudes.
         eps: smallest magnitude told apart from silence, on the scale of `pipeline.dsp.stft`, where white
             noise of variance v has magnitudes around sqrt(v).
+        n_mels: mel bands, one count per FFT size; the bins themselves if None.
+        a_weighting: weight the bins as the ear does, see `pipeline.dsp.a_weighting`.
+        sample_rate_hz: of the waveforms; supplied by the program.
 
     Raises:
-        ConfigError: lists of unequal length, sizes that make no STFT, three zero weights.
+        ConfigError: lists of unequal length, sizes that make no STFT, more bands than bins, three zero weights.
 
     Source:
         Yamamoto, Song, Kim: Parallel WaveGAN (2020), multi-resolution STFT auxiliary loss; Arik, Jun, Diamos:
-        Fast spectrogram inversion using multi-head convolutional neural networks (2018), loss functions.
+        Fast spectrogram inversion using multi-head convolutional neural networks (2018), loss functions; mel and
+        A-weighting Steinmetz, Reiss: auraloss, audio focused loss functions in PyTorch (2020).
     """
 
     domain = "waveform"
@@ -69,12 +74,20 @@ class MultiResolutionStft(Loss):
         w_log_mag: NonNegativeFloat = 1.0,
         w_lin_mag: NonNegativeFloat = 0.0,
         eps: PositiveFloat = 1e-5,
+        n_mels: Sequence[PositiveInt] | None = None,
+        a_weighting: bool = False,
+        *,
+        sample_rate_hz: int | None = None,
     ) -> None:
         super().__init__()
         if w_sc == w_log_mag == w_lin_mag == 0:
             raise ConfigError("w_sc, w_log_mag and w_lin_mag are all 0; at least one must be positive")
-        sizes = stft_resolutions(fft_sizes, hop_sizes, win_lengths)
-        self.stfts = nn.ModuleList(Stft(size.n_fft, size.hop_length, size.win_length) for size in sizes)
+        sizes = stft_resolutions(fft_sizes, hop_sizes, win_lengths, n_mels)
+        bands = [None] * len(sizes) if n_mels is None else n_mels
+        self.scales = nn.ModuleList(
+            Magnitudes(size, count, a_weighting, sample_rate_hz)
+            for size, count in zip(sizes, bands, strict=True)
+        )
         self.w_sc = w_sc
         self.w_log_mag = w_log_mag
         self.w_lin_mag = w_lin_mag
@@ -82,13 +95,12 @@ class MultiResolutionStft(Loss):
 
     def per_example(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Return (B,) values from two waveforms (B, C, S)."""
-        values = [self._at_resolution(stft, estimate, reference) for stft in self.stfts]
+        values = [self._at_resolution(scale, estimate, reference) for scale in self.scales]
         return torch.stack(values).mean(0)
 
-    def _at_resolution(self, stft: nn.Module, estimate: Tensor, reference: Tensor) -> Tensor:
-        # The gradient of complex abs() is 0 at 0, where that of a square root would be infinite.
-        found = stft(estimate).abs().clamp(min=self.eps)
-        wanted = stft(reference).abs().clamp(min=self.eps)
+    def _at_resolution(self, scale: nn.Module, estimate: Tensor, reference: Tensor) -> Tensor:
+        found = scale(estimate).clamp(min=self.eps)
+        wanted = scale(reference).clamp(min=self.eps)
         value = estimate.new_zeros(estimate.shape[0])
         if self.w_sc:
             value = value + self.w_sc * spectral_convergence(found, wanted).mean(1)

@@ -1,8 +1,14 @@
 """Autoencoders. Imports no torch: the names that a configuration may use and where their classes are."""
 
-ENCODERS = {"SEANetEncoder": "pipeline.models.seanet:SEANetEncoder"}
+ENCODERS = {
+    "PatchTransformerEncoder": "pipeline.models.patch_transformer:PatchTransformerEncoder",
+    "SEANetEncoder": "pipeline.models.seanet:SEANetEncoder",
+}
 
-DECODERS = {"SEANetDecoder": "pipeline.models.seanet:SEANetDecoder"}
+DECODERS = {
+    "PatchTransformerDecoder": "pipeline.models.patch_transformer:PatchTransformerDecoder",
+    "SEANetDecoder": "pipeline.models.seanet:SEANetDecoder",
+}
 
 BOTTLENECKS = {
     "IdentityBottleneck": "pipeline.models.bottleneck.identity:IdentityBottleneck",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.dsp.complex_channels import stack, unstack
@@ -12,8 +13,11 @@ from pipeline.dsp.length import pad_to_multiple, trim
 from pipeline.dsp.precision import at_least_float32
 from pipeline.dsp.stft import Stft
 from pipeline.errors import ShapeError
+from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.bottleneck.base import Bottleneck, Noise
-from pipeline.models.seanet import SEANetDecoder, SEANetEncoder
+from pipeline.models.latent_mask import mask_latents
+from pipeline.models.pieces import PiecePlan, decode_in_pieces, encode_in_pieces
+from pipeline.models.training_options import TrainingOptions
 
 
 @dataclass
@@ -62,8 +66,8 @@ class SpectrogramAutoencoder(nn.Module):
         self,
         stft: Stft,
         compression: Compression,
-        encoder: SEANetEncoder,
-        decoder: SEANetDecoder,
+        encoder: SpectrogramEncoder,
+        decoder: SpectrogramDecoder,
         bottleneck: Bottleneck,
         *,
         apply_target: bool,
@@ -74,6 +78,7 @@ class SpectrogramAutoencoder(nn.Module):
         self.stft, self.compression = stft, compression
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.apply_target = apply_target
+        self.options = TrainingOptions()
 
     @property
     def latent_channels(self) -> int:
@@ -97,15 +102,19 @@ class SpectrogramAutoencoder(nn.Module):
 
     @property
     def has_global_statistics(self) -> bool:
-        """Whether a norm takes statistics over all frames, so that chunks cannot equal the whole."""
+        """Whether a frame may depend on all frames (norm, attention, recurrence): chunks cannot equal the whole."""
         return self.encoder.has_global_statistics or self.decoder.has_global_statistics
 
-    def forward(self, waveform: Tensor, noise: Noise | None = None) -> AutoencoderOutput:
+    def forward(
+        self, waveform: Tensor, noise: Noise | None = None, mask: Noise | None = None
+    ) -> AutoencoderOutput:
         """Reconstructs a batch.
 
         Args:
             waveform: (B, C, S), full scale 1.0.
             noise: Standard normal values by shape for a sampling bottleneck in training; see `Bottleneck`.
+            mask: Values in [0, 1) by shape that decide which latents training masks; None draws them from torch's
+                own generator.
 
         Returns:
             Estimates, references, latents and the bottleneck's statistics.
@@ -114,6 +123,10 @@ class SpectrogramAutoencoder(nn.Module):
         reference = stack(self.stft(waveform))
         compressed = self.compression(reference)
         latents, loss_info = self._encode(compressed, noise)
+        if self.training and self.options.latent_mask_ratio:
+            uniform = mask or torch.rand
+            ratio = self.options.latent_mask_ratio
+            latents = mask_latents(latents, ratio, uniform, self.bottleneck.complex_valued)
         estimate_compressed = self._decode(latents, compressed.shape[-1])
         if self.apply_target:
             reference, estimate = compressed, estimate_compressed
@@ -146,12 +159,27 @@ class SpectrogramAutoencoder(nn.Module):
 
     def _encode(self, compressed: Tensor, noise: Noise | None) -> tuple[Tensor, dict[str, Tensor]]:
         padded = pad_to_multiple(compressed, self.time_stride, -1)
-        return self.bottleneck(self.encoder(_cast_for(self.encoder, padded)), noise)
+        padded = _cast_for(self.encoder, padded)
+        plan = self._plan(self.encoder)
+        if plan is None:
+            return self.bottleneck(self.encoder(padded), noise)
+        return self.bottleneck(encode_in_pieces(self.encoder, padded, plan, self.time_stride), noise)
 
     def _decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Compressed estimate (B, 2C, F, T) in float32 at least."""
-        estimate = trim(self.decoder(_cast_for(self.decoder, latents)), num_frames, -1)
-        return at_least_float32(estimate)
+        latents = _cast_for(self.decoder, latents)
+        plan = self._plan(self.decoder)
+        if plan is None:
+            estimate = self.decoder(latents)
+        else:
+            estimate = decode_in_pieces(self.decoder, latents, plan, self.time_stride)
+        return at_least_float32(trim(estimate, num_frames, -1))
+
+    def _plan(self, network: SpectrogramEncoder | SpectrogramDecoder) -> PiecePlan | None:
+        chunk = self.options.chunk_frames
+        return (
+            None if chunk is None else PiecePlan.of(chunk, network.receptive_field_frames, self.time_stride)
+        )
 
 
 def _cast_for(network: nn.Module, tensor: Tensor) -> Tensor:

@@ -44,6 +44,14 @@ def time_stride(ratios: Ratios) -> int:
     return math.prod(time for _, time in ratios)
 
 
+def frames_per_latent(config: Mapping[str, Any]) -> tuple[str, int]:
+    """The key of an encoder's or decoder's configuration that says how many frames a latent frame is, and how many."""
+    if "patch_size" in config:
+        return "patch_size", config["patch_size"][1]
+    check_ratios(config["ratios"])
+    return "ratios", time_stride(config["ratios"])
+
+
 def frequency_path(num_bins: int, ratios: Ratios) -> list[int]:
     """Bins before the encoder's first level and after each level; a stride drops the remainder."""
     path = [num_bins]
@@ -88,6 +96,71 @@ def check_seanet(
     check_activation(activation, complex_valued)
 
 
+def check_seanet_options(
+    n_filters: int,
+    num_levels: int,
+    compress: int,
+    n_residual_layers: int,
+    residual_groups: int,
+    dimension: int,
+    sequence_model: str,
+    sequence_heads: int,
+    complex_valued: bool,
+) -> None:
+    """Refuses groups that do not divide their channels and heads that do not divide the latents.
+
+    Raises:
+        ConfigError: The message starts with the parameter's name and holds both numbers.
+    """
+    if residual_groups > 1 and not n_residual_layers:
+        raise ConfigError(f"residual_groups={residual_groups} needs n_residual_layers of at least 1")
+    for level in range(num_levels if n_residual_layers else 0):
+        channels = n_filters * 2**level
+        if channels % residual_groups or channels // compress % residual_groups:
+            raise ConfigError(
+                f"residual_groups={residual_groups} must divide the channels of every residual unit; one has "
+                f"{channels} (n_filters times a power of 2) and inside {channels // compress} (compress={compress})"
+            )
+    if sequence_model == "transformer":
+        check_heads("sequence_heads", sequence_heads, "dimension", dimension, complex_valued)
+
+
+def check_patches(
+    num_bins: int,
+    patch_size: Sequence[int],
+    width: int,
+    num_heads: int,
+    activation: str,
+    complex_valued: bool,
+) -> None:
+    """Refuses a patch transformer that cannot be built.
+
+    Raises:
+        ConfigError: The patch is no pair or higher than the spectrogram, the heads do not divide the width, or the
+            activation is wrong; the message starts with the parameter's name.
+    """
+    if len(patch_size) != 2:
+        raise ConfigError(f"patch_size={list(patch_size)} must be two numbers, [frequency, time]")
+    if patch_size[0] > num_bins:
+        raise ConfigError(f"patch_size={list(patch_size)} has more bins than the STFT, {num_bins}")
+    check_heads("num_heads", num_heads, "width", width, complex_valued)
+    check_activation(activation, complex_valued)
+
+
+def check_heads(name: str, heads: int, width_name: str, width: int, complex_valued: bool) -> None:
+    """Refuses attention heads that do not divide the channels into whole pairs.
+
+    Raises:
+        ConfigError: With both numbers.
+    """
+    if width % heads:
+        raise ConfigError(f"{name}={heads} must divide {width_name}={width}")
+    if not complex_valued and width // heads % 2:
+        raise ConfigError(
+            f"{name}={heads} leaves {width // heads} of {width_name}={width} a head; it must be even"
+        )
+
+
 def bottleneck_dimension(bottleneck_type: str, dimension: int) -> int:
     """The latent dimension after a bottleneck, in the encoder's own (real or complex) channels.
 
@@ -106,7 +179,7 @@ def check_fit(encoder: Mapping[str, Any], decoder: Mapping[str, Any], bottleneck
     """Refuses an encoder and a decoder that do not meet in the bottleneck.
 
     Args:
-        encoder: The encoder's configuration: `dimension`, `ratios`, `complex_valued`.
+        encoder: The encoder's configuration: `dimension`, `complex_valued`, and `ratios` or `patch_size`.
         decoder: The decoder's.
         bottleneck_type: A name of `BOTTLENECK_TRAITS`.
 
@@ -118,12 +191,10 @@ def check_fit(encoder: Mapping[str, Any], decoder: Mapping[str, Any], bottleneck
             f"decoder.config.complex_valued={_yaml(decoder['complex_valued'])} but "
             f"encoder.config.complex_valued={_yaml(encoder['complex_valued'])}; both must be the same"
         )
-    check_ratios(encoder["ratios"])
-    check_ratios(decoder["ratios"])
-    down, up = time_stride(encoder["ratios"]), time_stride(decoder["ratios"])
+    (down_key, down), (up_key, up) = frames_per_latent(encoder), frames_per_latent(decoder)
     if down != up:
         raise ConfigError(
-            f"decoder.config.ratios multiply time by {up}, but encoder.config.ratios divide it by {down}"
+            f"decoder.config.{up_key} multiply time by {up}, but encoder.config.{down_key} divide it by {down}"
         )
     expected = bottleneck_dimension(bottleneck_type, encoder["dimension"])
     if decoder["dimension"] != expected:

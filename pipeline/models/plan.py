@@ -9,7 +9,14 @@ from pipeline.dsp import COMPRESSIONS
 from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError
 from pipeline.models import BOTTLENECKS, DECODERS, ENCODERS
-from pipeline.models.geometry import BOTTLENECK_TRAITS, check_fit, check_seanet, time_stride
+from pipeline.models.geometry import (
+    BOTTLENECK_TRAITS,
+    check_fit,
+    check_patches,
+    check_seanet,
+    check_seanet_options,
+    frames_per_latent,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,35 @@ class ModelPlan:
     latent_values: int
 
 
+def _check_seanet(config: Mapping[str, Any], num_bins: int) -> None:
+    keys = ("ratios", "latent_fbins", "n_filters", "compress", "activation", "complex_valued")
+    check_seanet(num_bins, *(config[key] for key in keys))
+    keys = (
+        "compress",
+        "n_residual_layers",
+        "residual_groups",
+        "dimension",
+        "sequence_model",
+        "sequence_heads",
+    )
+    options = (config[key] for key in (*keys, "complex_valued"))
+    check_seanet_options(config["n_filters"], len(config["ratios"]), *options)
+
+
+def _check_patches(config: Mapping[str, Any], num_bins: int) -> None:
+    keys = ("patch_size", "width", "num_heads", "activation", "complex_valued")
+    check_patches(num_bins, *(config[key] for key in keys))
+
+
+NETWORK_CHECKS: dict[str, Callable[[Mapping[str, Any], int], None]] = {
+    "PatchTransformerDecoder": _check_patches,
+    "PatchTransformerEncoder": _check_patches,
+    "SEANetDecoder": _check_seanet,
+    "SEANetEncoder": _check_seanet,
+}
+"""What refuses the configuration of an encoder or decoder that cannot be built for so many bins."""
+
+
 def plan_model(model: Mapping[str, Any], stft: StftSettings, where: str = "model") -> ModelPlan:
     """Check every block of a model and that they fit each other and the STFT.
 
@@ -55,15 +91,14 @@ def plan_model(model: Mapping[str, Any], stft: StftSettings, where: str = "model
         "bottleneck": check_block(model["bottleneck"], BOTTLENECKS, f"{where}.bottleneck"),
     }
     for name in ("encoder", "decoder"):
-        config = blocks[name].config
-        keys = ("ratios", "latent_fbins", "n_filters", "compress", "activation", "complex_valued")
-        _located(f"{where}.{name}.config", check_seanet, stft.num_bins, *(config[key] for key in keys))
+        check = NETWORK_CHECKS[blocks[name].type]
+        _located(f"{where}.{name}.config", check, blocks[name].config, stft.num_bins)
     encoder, decoder = blocks["encoder"].config, blocks["decoder"].config
     _located(where, check_fit, encoder, decoder, blocks["bottleneck"].type)
     return ModelPlan(
         **blocks,
         loss_keys=BOTTLENECK_TRAITS[blocks["bottleneck"].type].loss_keys,
-        time_stride=time_stride(encoder["ratios"]),
+        time_stride=frames_per_latent(encoder)[1],
         latent_values=decoder["dimension"] * (2 if decoder["complex_valued"] else 1),
     )
 

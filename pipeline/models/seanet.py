@@ -7,25 +7,25 @@ Source: Tagliasacchi et al., SEANet, Interspeech 2020; Defossez et al., EnCodec,
 al., FunCodec, 2023.
 """
 
-from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from pipeline.layers.activation import build_activation
-from pipeline.layers.conv import Conv1d, Conv2d, ConvStyle, ConvTranspose2d
+from pipeline.layers.conv import Conv1d, Conv2d, ConvTranspose2d
+from pipeline.layers.convolution import ConvStyle
 from pipeline.layers.receptive_field import receptive_field
-from pipeline.layers.residual import residual_stack
-from pipeline.models.geometry import check_seanet, frequency_path, time_stride
+from pipeline.layers.sequence import build_sequence_model
+from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
+from pipeline.models.geometry import check_seanet, check_seanet_options, frequency_path, time_stride
+from pipeline.models.seanet_levels import Levels
 
 # The decoder starts near silence: most bins of audio are, and errors there would hide the signal's gradient.
 _QUIET_START = 0.1
 
 
-class SEANetEncoder(nn.Module):
+class SEANetEncoder(SpectrogramEncoder):
     """Stacked spectrograms (B, 2C, F, T) to latents (B, D, L) with L = T / time_stride.
 
     Args:
@@ -39,13 +39,19 @@ class SEANetEncoder(nn.Module):
         dilation_base: The j-th residual unit of a level is dilated in time by dilation_base^j.
         compress: Divides the channels inside a residual unit.
         true_skip: Identity shortcuts instead of 1x1 convolutions.
-        norm: Normalisation of every convolution. The projection has no group norm, which would fix the level
-            of the latents.
-        activation: Elementwise class of torch.nn, or CReLU or modReLU in a complex network.
+        norm: Normalisation of every convolution. The projection has no norm of its output, which would fix the
+            level of the latents.
+        activation: Elementwise class of torch.nn, or a name of `pipeline.layers`.
         pad_mode: What convolutions see beyond the edges.
         dimension: Latent channels, complex ones in a complex network.
         latent_fbins: Frequency bins at the end; a check, since they follow from the STFT and the ratios.
         complex_valued: Whether features are complex (stacked pairs) or plain real channels.
+        causal: Whether no latent frame sees spectrogram frames beyond its own.
+        residual_groups: Groups of channels of the residual units' first convolutions.
+        double_final_conv: Two last convolutions with an activation between them instead of one.
+        sequence_model: What the latents pass through: an LSTM or a transformer.
+        sequence_layers: Layers of that.
+        sequence_heads: Attention heads of a transformer.
         in_channels: Audio channels C, from the data.
         num_bins: Frequency bins F, from the STFT.
 
@@ -64,48 +70,50 @@ class SEANetEncoder(nn.Module):
         dilation_base: PositiveInt,
         compress: PositiveInt,
         true_skip: bool,
-        norm: Literal["none", "weight_norm", "group_norm"],
+        norm: Literal["none", "weight_norm", "spectral_norm", "group_norm", "layer_norm", "batch_norm"],
         activation: str,
         pad_mode: Literal["reflect", "zeros"],
         dimension: PositiveInt,
         latent_fbins: PositiveInt,
         complex_valued: bool,
+        causal: bool = False,
+        residual_groups: PositiveInt = 1,
+        double_final_conv: bool = False,
+        sequence_model: Literal["none", "lstm", "transformer"] = "none",
+        sequence_layers: PositiveInt = 2,
+        sequence_heads: PositiveInt = 4,
         *,
         in_channels: int,
         num_bins: int,
     ) -> None:
         check_seanet(num_bins, ratios, latent_fbins, n_filters, compress, activation, complex_valued)
+        widths = (n_filters, len(ratios), compress, n_residual_layers, residual_groups)
+        check_seanet_options(*widths, dimension, sequence_model, sequence_heads, complex_valued)
         super().__init__()
-        style = ConvStyle(complex_valued, norm, pad_mode)
+        style = ConvStyle(complex_valued, norm, pad_mode, causal)
+        units = (n_residual_layers, residual_kernel_size, dilation_base, compress, true_skip, residual_groups)
+        parts = Levels(style, activation, *units)
         self.dimension, self.complex_valued = dimension, complex_valued
         self.latent_channels = dimension * (2 if complex_valued else 1)
         self.time_stride = time_stride(ratios)
-        self.has_global_statistics = norm == "group_norm"
-        residual_units = partial(
-            residual_stack,
-            num_units=n_residual_layers,
-            kernel_size=residual_kernel_size,
-            dilation_base=dilation_base,
-            compress=compress,
-            true_skip=true_skip,
-            activation=activation,
-            style=style,
-        )
+        self.has_global_statistics = parts.sees_all_frames(sequence_model)
 
         channels = n_filters
         first_channels = in_channels if complex_valued else 2 * in_channels
         layers: list[nn.Module] = [Conv2d(first_channels, channels, (kernel_size, kernel_size), style=style)]
-        for frequency, time in reversed(ratios):
-            layers += residual_units(channels)
-            layers.append(build_activation(activation, complex_valued, channels))
+        bins = frequency_path(num_bins, ratios)
+        for (frequency, time), bins_in in zip(reversed(ratios), bins[:-1], strict=True):
+            layers += parts.residual_units(channels, bins_in)
+            layers.append(parts.activate(channels, bins_in))
             kernel = (2 * frequency, 2 * time)
             layers.append(Conv2d(channels, 2 * channels, kernel, stride=(frequency, time), style=style))
             channels *= 2
-        layers.append(build_activation(activation, complex_valued, channels))
+        layers.append(parts.activate(channels, bins[-1]))
         self.levels = nn.Sequential(*layers)
-        self.projection = Conv1d(
-            channels * latent_fbins, dimension, last_kernel_size, style=_without_group_norm(style)
-        )
+        packed = channels * latent_fbins
+        self.projection = parts.to_latents(packed, dimension, last_kernel_size, double_final_conv)
+        sequence = (sequence_layers, sequence_heads, activation, style)
+        self.sequence = build_sequence_model(sequence_model, dimension, *sequence)
 
     @property
     def receptive_field_frames(self) -> int:
@@ -118,14 +126,14 @@ class SEANetEncoder(nn.Module):
         assert num_frames % self.time_stride == 0, f"{num_frames} frames at stride {self.time_stride}"
         features = self.levels(_channels_last(stacked))
         # Packing bins into channels keeps the order [all re | all im], because channels are the slower axis.
-        return self.projection(features.flatten(1, 2))
+        return self.sequence(self.projection(features.flatten(1, 2)))
 
 
-class SEANetDecoder(nn.Module):
+class SEANetDecoder(SpectrogramDecoder):
     """Latents (B, D, L) to stacked spectrograms (B, 2C, F, T) with T = L * time_stride; mirrors the encoder.
 
     A level gives back the bins that the encoder's level had dropped, so that F is exact. Nothing follows the
-    last convolution, neither activation nor group norm.
+    last convolution, neither activation nor a norm.
 
     Args:
         ratios: Strides [[frequency, time], ...], applied from first to last. Each level halves the channels.
@@ -137,12 +145,18 @@ class SEANetDecoder(nn.Module):
         dilation_base: The j-th residual unit of a level is dilated in time by dilation_base^j.
         compress: Divides the channels inside a residual unit.
         true_skip: Identity shortcuts instead of 1x1 convolutions.
-        norm: Normalisation of every convolution but the last, which has no group norm.
-        activation: Elementwise class of torch.nn, or CReLU or modReLU in a complex network.
+        norm: Normalisation of every convolution but the last, whose output has none.
+        activation: Elementwise class of torch.nn, or a name of `pipeline.layers`.
         pad_mode: What convolutions see beyond the edges.
         dimension: Latent channels after the bottleneck, complex ones in a complex network.
         latent_fbins: Frequency bins at the start; a check, since they follow from the STFT and the ratios.
         complex_valued: Whether features are complex (stacked pairs) or plain real channels.
+        causal: Whether no output frame sees latent frames beyond the one it comes from.
+        residual_groups: Groups of channels of the residual units' first convolutions.
+        double_final_conv: Two last convolutions with an activation between them instead of one.
+        sequence_model: What the latents pass through: an LSTM or a transformer.
+        sequence_layers: Layers of that.
+        sequence_heads: Attention heads of a transformer.
         out_channels: Audio channels C, from the data.
         num_bins: Frequency bins F, from the STFT.
 
@@ -161,50 +175,50 @@ class SEANetDecoder(nn.Module):
         dilation_base: PositiveInt,
         compress: PositiveInt,
         true_skip: bool,
-        norm: Literal["none", "weight_norm", "group_norm"],
+        norm: Literal["none", "weight_norm", "spectral_norm", "group_norm", "layer_norm", "batch_norm"],
         activation: str,
         pad_mode: Literal["reflect", "zeros"],
         dimension: PositiveInt,
         latent_fbins: PositiveInt,
         complex_valued: bool,
+        causal: bool = False,
+        residual_groups: PositiveInt = 1,
+        double_final_conv: bool = False,
+        sequence_model: Literal["none", "lstm", "transformer"] = "none",
+        sequence_layers: PositiveInt = 2,
+        sequence_heads: PositiveInt = 4,
         *,
         out_channels: int,
         num_bins: int,
     ) -> None:
         check_seanet(num_bins, ratios, latent_fbins, n_filters, compress, activation, complex_valued)
+        widths = (n_filters, len(ratios), compress, n_residual_layers, residual_groups)
+        check_seanet_options(*widths, dimension, sequence_model, sequence_heads, complex_valued)
         super().__init__()
-        style = ConvStyle(complex_valued, norm, pad_mode)
+        style = ConvStyle(complex_valued, norm, pad_mode, causal)
+        units = (n_residual_layers, residual_kernel_size, dilation_base, compress, true_skip, residual_groups)
+        parts = Levels(style, activation, *units)
         self.dimension, self.complex_valued = dimension, complex_valued
         self.latent_channels = dimension * (2 if complex_valued else 1)
         self.latent_fbins, self.time_stride = latent_fbins, time_stride(ratios)
-        self.has_global_statistics = norm == "group_norm"
-        residual_units = partial(
-            residual_stack,
-            num_units=n_residual_layers,
-            kernel_size=residual_kernel_size,
-            dilation_base=dilation_base,
-            compress=compress,
-            true_skip=true_skip,
-            activation=activation,
-            style=style,
-        )
+        self.has_global_statistics = parts.sees_all_frames(sequence_model)
 
         channels = n_filters * 2 ** len(ratios)
+        sequence = (sequence_layers, sequence_heads, activation, style)
+        self.sequence = build_sequence_model(sequence_model, dimension, *sequence)
         self.projection = Conv1d(dimension, channels * latent_fbins, kernel_size, style=style)
         layers: list[nn.Module] = []
         bins = frequency_path(num_bins, ratios)[::-1]
         for (frequency, time), bins_in, bins_out in zip(ratios, bins[:-1], bins[1:], strict=True):
-            layers.append(build_activation(activation, complex_valued, channels))
+            layers.append(parts.activate(channels, bins_in))
             extra = bins_out - bins_in * frequency
             stride = (frequency, time)
             layers.append(ConvTranspose2d(channels, channels // 2, stride, extra_bins=extra, style=style))
             channels //= 2
-            layers += residual_units(channels)
-        layers.append(build_activation(activation, complex_valued, channels))
-        last_channels = out_channels if complex_valued else 2 * out_channels
-        kernel = (last_kernel_size, last_kernel_size)
-        last_style = _without_group_norm(style)
-        layers.append(Conv2d(channels, last_channels, kernel, style=last_style, gain=_QUIET_START))
+            layers += parts.residual_units(channels, bins_out)
+        layers.append(parts.activate(channels, num_bins))
+        last = (channels, out_channels if complex_valued else 2 * out_channels, num_bins)
+        layers += parts.to_spectrogram(*last, last_kernel_size, _QUIET_START, double_final_conv)
         self.levels = nn.Sequential(*layers)
 
     @property
@@ -214,14 +228,10 @@ class SEANetDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Maps (B, latent_channels, L) to (B, 2C, F, L * time_stride)."""
-        features = self.projection(latents).unflatten(1, (-1, self.latent_fbins))
+        features = self.projection(self.sequence(latents)).unflatten(1, (-1, self.latent_fbins))
         return self.levels(_channels_last(features))
 
 
 def _channels_last(features: Tensor) -> Tensor:
     """The memory layout that convolutions pass on; a training step takes 10 to 20 % less time with it."""
     return features.contiguous(memory_format=torch.channels_last)
-
-
-def _without_group_norm(style: ConvStyle) -> ConvStyle:
-    return replace(style, norm="none") if style.norm == "group_norm" else style

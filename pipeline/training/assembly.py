@@ -2,13 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 
@@ -17,10 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.data.datamodule import AudioDataModule
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation import HIGHER_IS_BETTER
-from pipeline.evaluation.metrics import build_metrics
-from pipeline.losses.composite import build_losses
 from pipeline.losses.plan import LossPlan
-from pipeline.models.build import build_autoencoder, describe
 from pipeline.training.callbacks.build import build_callbacks
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.guard import FiniteLossGuard
@@ -35,12 +30,9 @@ from pipeline.training.curves import draw_curves
 from pipeline.training.loggers import build_loggers
 from pipeline.training.loop import make_exact
 from pipeline.training.module import AutoencoderModule
-from pipeline.training.optimizer import build_optimizer
 from pipeline.training.ranks.agreement import RankAgreement
-from pipeline.training.reproducibility import LatentNoise, prepare_determinism, seed_libraries
-from pipeline.training.schedule import build_scheduler
+from pipeline.training.reproducibility import prepare_determinism
 from pipeline.training.start import Start
-from pipeline.training.stepping import Stepping
 from pipeline.training.stopping import StopConditions
 from pipeline.training.strategy import COLLECTIVE_TIMEOUT, Devices, build_strategy, build_zero
 from pipeline.training.watch.watchdog import Watchdog
@@ -70,53 +62,6 @@ _PASSED_THROUGH = (
     "inference_mode",
     "sync_batchnorm",
 )
-
-
-def build_module(
-    config: Config,
-    losses: LossPlan,
-    metrics: Mapping[str, Mapping[str, Any]],
-    stepping: Stepping,
-    num_steps: int | None,
-) -> AutoencoderModule:
-    """Build model, losses, metrics and optimiser; the initial weights are a function of the seed.
-
-    Args:
-        config: checked configuration.
-        losses: active losses.
-        metrics: validation metric -> its arguments.
-        stepping: when the scheduler steps.
-        num_steps: optimiser steps of the whole run, None where no horizon is set.
-    """
-    data, trainer = config.data, config.trainer
-    seed_libraries(trainer.seed, "initial weights")
-    description = model_description(config)
-    return AutoencoderModule(
-        autoencoder=build_autoencoder(description),
-        losses=build_losses(losses, sample_rate_hz=data.sample_rate_hz),
-        metrics=build_metrics(metrics, sample_rate_hz=data.sample_rate_hz),
-        noise=LatentNoise(trainer.seed),
-        optimizers=partial(_build_optimization, config, stepping, num_steps),
-        inference=description,
-    )
-
-
-def model_description(config: Config) -> dict[str, Any]:
-    """Return the plain description that the autoencoder is built from."""
-    data = config.data
-    return describe(config.model.model_dump(), data.stft.model_dump(), data.sample_rate_hz, data.channels)
-
-
-def _build_optimization(
-    config: Config, stepping: Stepping, num_steps: int | None, parameters: list[torch.nn.Parameter]
-) -> dict[str, Any]:
-    """Return what Lightning's `configure_optimizers` returns."""
-    optimizer = build_optimizer(config.trainer.optimizer.model_dump(), parameters)
-    if not config.trainer.scheduler.enabled:
-        return {"optimizer": optimizer}
-    spec = config.trainer.scheduler.model_dump(include={"type", "config"})
-    scheduler = build_scheduler(spec, optimizer, num_steps=num_steps if stepping.interval == "step" else None)
-    return {"optimizer": optimizer, "lr_scheduler": stepping.lightning(scheduler)}
 
 
 def build_data(config: Config, batch_size: int, accumulate: int) -> AudioDataModule:

@@ -12,6 +12,7 @@ from pipeline.training.checkpoints.file import FOREIGN, load_file, verify_file
 from pipeline.training.checkpoints.optimizer_parts import merge_parts
 from pipeline.training.checkpoints.shards import SHARDS, check_shards, load_shards
 
+_AVERAGED = "averaged.network."  # see weight_average
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -94,9 +95,10 @@ def log_mark(path: Path) -> dict[str, Any]:
 
 
 def autoencoder_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the autoencoder's part of a checkpoint's `state_dict`."""
-    prefix = "autoencoder."
+    """Return the autoencoder's part of a checkpoint's `state_dict`: the average of its weights where there is one."""
     state = checkpoint["state_dict"]
+    is_averaged = any(name.startswith(_AVERAGED) for name in state)
+    prefix = _AVERAGED if is_averaged else "autoencoder."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

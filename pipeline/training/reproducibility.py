@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -35,16 +36,16 @@ def prepare_determinism(deterministic: bool, strict: bool) -> bool | Literal["wa
 
 
 class LatentNoise:
-    """Standard normal noise of a training sample: f(seed, position of the sample in the global sequence).
+    """Random values of a training sample: f(seed, position of the sample in the global sequence).
 
-    It depends on neither rank, batch size nor device, so one process and many draw the same noise.
+    They depend on neither rank, batch size nor device, so one process and many draw the same values.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def at(self, positions: Tensor) -> Callable[[Sequence[int]], Tensor]:
-        """Return the noise source of one batch.
+        """Return the source of standard normal values of one batch, for sampling latents.
 
         Args:
             positions: (B,) int64 on the host, position of each sample in the global training sequence.
@@ -52,17 +53,22 @@ class LatentNoise:
         Returns:
             A function: shape (B, ...) -> float32 tensor of this shape on the host.
         """
+        return partial(self._draw, positions, "latent", torch.randn)
 
-        def draw(shape: Sequence[int]) -> Tensor:
-            assert shape[0] == len(positions), (shape, len(positions))
-            generator = torch.Generator()
-            samples = []
-            for position in positions.tolist():
-                generator.manual_seed(derive_seed(self._seed, "latent", position) % 2**63)
-                samples.append(torch.randn(tuple(shape[1:]), generator=generator, dtype=torch.float32))
-            return torch.stack(samples)
+    def uniform_at(self, positions: Tensor) -> Callable[[Sequence[int]], Tensor]:
+        """Return the source of values in [0, 1) of one batch, for masking latents; as `at`."""
+        return partial(self._draw, positions, "latent mask", torch.rand)
 
-        return draw
+    def _draw(
+        self, positions: Tensor, purpose: str, draw: Callable[..., Tensor], shape: Sequence[int]
+    ) -> Tensor:
+        assert shape[0] == len(positions), (shape, len(positions))
+        generator = torch.Generator()
+        samples = []
+        for position in positions.tolist():
+            generator.manual_seed(derive_seed(self._seed, purpose, position) % 2**63)
+            samples.append(draw(tuple(shape[1:]), generator=generator, dtype=torch.float32))
+        return torch.stack(samples)
 
 
 class BatchSeed(pl.Callback):

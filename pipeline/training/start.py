@@ -84,6 +84,8 @@ def find_start(
     if init_from is not None:
         source = _weights_of(Path(init_from))
         load_weights(module.autoencoder, source)
+        if module.averaged is not None:
+            module.averaged.restart(module.autoencoder)
         return Start(None, None, None, "at start", (*notes, f"starts from the weights of {source}"), source)
     return Start(None, None, None, "untrained", notes)
 
@@ -119,7 +121,7 @@ def _check_fits(path: Path, module: AutoencoderModule, optimizer: Mapping[str, A
         reason = misfit(optimizer, state)
     except (ValueError, LookupError, TypeError, AttributeError):
         raise CheckpointError(f"{path}: {FOREIGN} (its optimizer_states)") from None
-    num_expected = len(list(module.autoencoder.parameters()))
+    num_expected = sum(weight.requires_grad for weight in module.autoencoder.parameters())
     if num_weights != num_expected:
         reason = f"it has {num_weights} weights instead of {num_expected}"
     if reason is not None:

@@ -230,6 +230,18 @@ def test_a_run_of_before_there_were_clusters_is_read(tmp_path):
     assert read(tmp_path / "config.yaml") == config
 
 
+def test_a_run_of_before_there_were_options_of_losses_and_memory_is_read(tmp_path):
+    config = settle(compose("model=SEANet_real"))
+    dump(config, tmp_path / "config.yaml")
+    tree = OmegaConf.load(tmp_path / "config.yaml")
+    for key in ("loss_balancer", "ema", "train_only"):
+        del tree["trainer"][key]
+    for key in ("chunk_frames", "activation_checkpointing", "latent_mask_ratio"):
+        del tree["model"]["autoencoder"][key]
+    OmegaConf.save(tree, tmp_path / "config.yaml")
+    assert read(tmp_path / "config.yaml") == config
+
+
 def test_reading_nothing(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.yaml: no such file"):
         read(tmp_path / "config.yaml")

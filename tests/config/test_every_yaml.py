@@ -10,6 +10,7 @@ from pipeline.dsp.stft_settings import StftSettings
 from pipeline.launch import preflight
 from pipeline.models.build import build_autoencoder, describe
 from tests.config.compositions import compose
+from tests.data.layouts import write_all
 
 FILES = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))
@@ -28,7 +29,7 @@ OTHERS = [[f"{group}={name}"] for group, names in FILES.items() if group not in 
 def data_folder(tmp_path_factory):
     """An EULER_DATA that is laid out as the shipped data files expect it; this machine's GPUs stay out."""
     root = tmp_path_factory.mktemp("audio")
-    (root / "mtg-jamendo").mkdir()
+    write_all(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EULER_DATA", str(root))
         patch.setattr("torch.cuda.device_count", lambda: 0)

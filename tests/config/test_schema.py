@@ -117,7 +117,7 @@ WRONG = {
     "unknown at the top": (
         "modell",
         1,
-        r"^modell: unknown key; did you mean 'model'\? Valid: data, model, run",
+        r"^modell: unknown key; did you mean 'model'\? Valid: container, data, model, run",
     ),
     "unknown below": (
         "data.stft.nfft",

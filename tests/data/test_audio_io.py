@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.data.audio_io import convert_channels, load_segment, probe, read_crop
+from pipeline.data.audio_io import load_segment, probe, read_crop
 from pipeline.data.bad_files import UnreadableAudioError
 from pipeline.data.resample import resample
+from pipeline.data.sample_form import convert_channels
 
 LOSSY = (".mp3", ".ogg", ".opus")
 

@@ -98,7 +98,9 @@ def test_root_that_is_missing_or_empty_or_useless_is_one_clear_sentence(tmp_path
         prepare(root=str(root))
     (root / "a.wav").touch()
     (root / "b.m4a").touch()
-    with pytest.raises(DataError, match=r"1 bad files \(first: .*a\.wav: empty file.*1 \.m4a files.*ffmpeg"):
+    with pytest.raises(
+        DataError, match=r"1 bad files \(first: .*a\.wav: empty file.*1 \.m4a files.*pipeline\.data\.convert"
+    ):
         prepare(root=str(root))
 
 

@@ -135,7 +135,11 @@ def test_batches_per_epoch(make_module, good_root, tmp_path):
     module.setup()
     assert module.batches_per_epoch(4) == len(module.train_dataloader())
     assert module.batches_per_epoch(100000) == 1
-    fixed = make_module(good_root, tmp_path, train_dataset=SimpleNamespace(segments_per_epoch=1000))
+    fixed = make_module(
+        good_root,
+        tmp_path,
+        train_dataset=SimpleNamespace(segments_per_epoch=1000, silence_db=None, augmentations={}),
+    )
     fixed.setup()
     assert fixed.batches_per_epoch(4) == len(fixed.train_dataloader()) == 250
 

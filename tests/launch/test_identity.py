@@ -71,3 +71,17 @@ def test_equal_numbers_are_one_setting(base):
 def test_horizon(base):
     assert horizon_of(base) == {"max_epochs": 8, "max_steps": -1}
     assert horizon_of(wanted(*BASE, "trainer.trainer.max_steps=7")[0]) == {"max_epochs": 8, "max_steps": 7}
+
+
+def test_options_that_are_off_do_not_count():
+    plain = identity_of(wanted(*BASE)[0])
+    assert (
+        identity_of(wanted(*BASE, "trainer.ema.decay=0.5", "trainer.loss_balancer.total_norm=2")[0]) == plain
+    )
+    switched = (
+        "trainer.ema.enabled=true",
+        "trainer.loss_balancer.enabled=true",
+        "model.autoencoder.chunk_frames=8",
+        "model.autoencoder.latent_mask_ratio=0.1",
+    )
+    assert len({plain, *(identity_of(wanted(*BASE, override)[0]) for override in switched)}) == 5

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from pipeline.errors import LaunchError
-from pipeline.launch.reproduction.recorded import find_beginning, first_difference, read_losses
+from pipeline.launch.reproduction.data_check import check_data
+from pipeline.launch.reproduction.finding import Verdict
+from pipeline.launch.reproduction.recorded import (
+    check_shape,
+    find_beginning,
+    first_difference,
+    read_losses,
+)
 
 START = {"step": 0, "world_size": 1, "commit": "a", "torch": "2", "batch_size": 4, "strategy": "auto"}
 
@@ -64,3 +71,44 @@ def test_losses_are_read(tmp_path):
     rows = [{"step": 1, "loss": ["0x1p+0"]}, {"step": 2, "loss": ["inf"]}]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_losses(tmp_path) == [["0x1p+0"], ["inf"]]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"lock": "requirements-cpu.lock"}, "lock is damaged"),
+        ({"lock": {"name": "x"}}, "lock is damaged"),
+        ({"git": []}, "git is damaged"),
+        ({"init_from": {}}, "init_from is damaged"),
+        ({"attempts": {}}, "attempts is damaged"),
+        (started({}), "attempts is damaged: gpus, torch_threads of the start"),
+    ],
+)
+def test_a_damaged_record_is_named(record, said):
+    with pytest.raises(LaunchError, match=said):
+        check_shape(record)
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"lock": None, "image": None}, started({"gpus": [], "torch_threads": 1})]
+)
+def test_a_record_that_lacks_what_is_not_known_is_whole(record):
+    check_shape(record)
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "[1, 2, 3, 4, 5]", '"abcde"', '["other", "a.wav", 1, 1, "whole:0"]', "[1"]
+)
+def test_a_damaged_list_of_data_is_a_difference(tmp_path, line):
+    (tmp_path / "data.jsonl").write_text(f"{line}\n")
+    finding = check_data(tmp_path, {}, None)
+    assert finding.verdict is Verdict.DIFFERENT and "data.jsonl: damaged" in finding.text
+
+
+@pytest.mark.parametrize("lines", [[], ['["both", "a.wav", 1, 1, "whole:0"]']])
+def test_a_list_of_data_that_lost_its_end_or_is_gone_is_a_difference(tmp_path, lines):
+    if lines:
+        (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    finding = check_data(tmp_path, {"data": {"files": 2}}, None)
+    assert finding.verdict is Verdict.DIFFERENT and "data.jsonl: " in finding.text
+    assert "names 1 of 2 files" in finding.text or "lost" in finding.text

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config.registry import load
 from pipeline.dsp.complex_channels import stack, unstack
 from pipeline.errors import ConfigError
-from pipeline.layers import COMPLEX_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
-from pipeline.layers.activation import CReLU, ModReLU, build_activation
+from pipeline.layers import COMPLEX_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, REAL_ACTIVATIONS
+from pipeline.layers.activation import build_activation
 from pipeline.layers.activation_names import activation_choices
+from pipeline.layers.phase_preserving import ModReLU
 
 
 @pytest.mark.parametrize("complex_valued", [False, True])
@@ -19,6 +21,7 @@ def test_every_choice_is_built_and_elementwise(complex_valued):
         output = activation(features)
         assert output.shape == features.shape
         torch.testing.assert_close(activation(features[:1, :, 2:3]), output[:1, :, 2:3])
+        torch.testing.assert_close(activation(features[:, :, :, 1:2]), output[:, :, :, 1:2])
 
 
 def test_every_argument_free_elementwise_activation_of_torch_is_a_choice():
@@ -44,6 +47,8 @@ def test_every_argument_free_elementwise_activation_of_torch_is_a_choice():
         ("MultiheadAttention", True, "modReLU"),
         ("CReLU", False, "^activation='CReLU' needs complex_valued=true.*ReLU6"),
         ("Linear", True, "no elementwise activation"),
+        ("GLU", True, "^activation='GLU' needs complex_valued=false.* CGLU"),
+        ("CSnake", False, "^activation='CSnake' needs complex_valued=true"),
     ],
 )
 def test_other_names_are_refused_with_the_choices(name, complex_valued, message):
@@ -51,11 +56,11 @@ def test_other_names_are_refused_with_the_choices(name, complex_valued, message)
         build_activation(name, complex_valued, 3)
 
 
-def test_registered_names_lead_to_these_classes():
-    assert COMPLEX_ACTIVATIONS == {
-        "CReLU": f"{CReLU.__module__}:{CReLU.__name__}",
-        "modReLU": f"{ModReLU.__module__}:{ModReLU.__name__}",
-    }
+@pytest.mark.parametrize("registry", [COMPLEX_ACTIVATIONS, REAL_ACTIVATIONS])
+def test_registered_names_lead_to_their_classes(registry):
+    for name, target in registry.items():
+        assert load(target).__name__.lower() == name.lower()
+        assert issubclass(load(target), nn.Module)
 
 
 def test_crelu_clips_each_part():

@@ -3,7 +3,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.dsp.complex_channels import split, stack, unstack
-from pipeline.layers.norm import ComplexGroupNorm, build_group_norm
+from pipeline.layers.norm import (
+    ComplexFrameNorm,
+    ComplexGroupNorm,
+    FrameNorm,
+    build_feature_norm,
+    build_group_norm,
+)
 
 
 def _correlated(batch: int, channels: int, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -101,3 +107,67 @@ def test_one_axis_and_both_kinds():
     real = build_group_norm(4, complex_valued=False)
     assert isinstance(real, nn.GroupNorm)
     assert real(torch.randn(2, 4, 10)).shape == (2, 4, 10)
+
+
+def test_complex_layer_norm_is_the_group_norm_of_each_frame():
+    torch.manual_seed(0)
+    norm, group = ComplexFrameNorm(4), ComplexGroupNorm(1, 4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    group.load_state_dict(norm.state_dict())
+    stacked = _correlated(2, 4, 8)
+    output = norm(stacked)
+    for frame in range(8):
+        torch.testing.assert_close(
+            output[..., frame], group(stacked[..., frame : frame + 1])[..., 0], rtol=1e-4, atol=1e-4
+        )
+    single = norm(stacked[:, :, 3])
+    torch.testing.assert_close(
+        single, torch.cat([group(stacked[:, :, 3, at : at + 1]) for at in range(8)], -1), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_real_layer_norm_is_the_librarys_of_each_frame():
+    features = torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    expected = nn.functional.layer_norm(features.movedim(-1, 1), (4, 6)).movedim(1, -1)
+    norm = FrameNorm(4).double()
+    torch.testing.assert_close(norm(features), expected)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    library = nn.LayerNorm(4).double()
+    library.load_state_dict(norm.state_dict())
+    torch.testing.assert_close(norm(features[:, :, 0]), library(features[:, :, 0].mT).mT)
+
+
+@pytest.mark.parametrize("build", [ComplexFrameNorm, lambda channels: FrameNorm(2 * channels)])
+def test_layer_norms_have_right_gradients_and_are_never_in_half_precision(build):
+    norm, stacked = build(2).double(), _correlated(1, 2, 3, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(norm, stacked)
+    half = stacked.detach().bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm.float()(half), norm(half.float()))
+    silence = torch.zeros(1, 4, 3, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(norm(silence).sum() + norm(silence).square().sum(), silence)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", ["group_norm", "layer_norm", "batch_norm"])
+def test_whitening_turns_with_its_input_until_gamma_and_bias_are_learned(name):
+    """V of rotated values is R V R^T, and R V^(-1/2) R^T R z = R V^(-1/2) z; Gamma does not commute with R."""
+    torch.manual_seed(0)
+    norm = build_feature_norm(name, 2, complex_valued=True, causal=False).double()
+    stacked = _correlated(2, 2, 6, torch.float64)
+    turn = torch.exp(torch.tensor(0.7j))
+
+    def distance() -> float:
+        turned = unstack(norm(stack(unstack(stacked) * turn)))
+        return (turned - unstack(norm(stacked)) * turn).abs().max().item()
+
+    assert distance() < 1e-6
+    nn.init.normal_(norm.weight)
+    assert distance() > 0.1
+
+
+def test_a_causal_group_norm_is_the_layer_norm():
+    assert isinstance(build_feature_norm("group_norm", 4, complex_valued=True, causal=True), ComplexFrameNorm)
+    assert isinstance(build_feature_norm("group_norm", 4, complex_valued=False, causal=True), FrameNorm)

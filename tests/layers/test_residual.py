@@ -9,7 +9,8 @@ from pipeline.layers.residual import ResidualUnit, residual_stack
 @pytest.mark.parametrize("complex_valued", [False, True])
 @pytest.mark.parametrize("true_skip", [False, True])
 def test_shape_and_shortcut(complex_valued, true_skip):
-    unit = ResidualUnit(8, 4, 3, 2, true_skip=true_skip, activation="ELU", style=ConvStyle(complex_valued))
+    style = ConvStyle(complex_valued)
+    unit = ResidualUnit(8, 4, 3, 2, num_bins=9, true_skip=true_skip, activation="ELU", style=style)
     features = torch.randn(2, 16 if complex_valued else 8, 9, 12)
     assert unit(features).shape == features.shape
     assert isinstance(unit.shortcut, nn.Identity) == true_skip
@@ -22,6 +23,7 @@ def test_shape_and_shortcut(complex_valued, true_skip):
 def test_stack_grows_its_dilation_in_time_and_narrows_inside():
     units = residual_stack(
         8,
+        9,
         num_units=3,
         kernel_size=3,
         dilation_base=2,

@@ -32,7 +32,7 @@ class Output:
 def output():
     spectrogram = torch.zeros(2, 2, 5, 4)
     return Output(
-        (spectrogram + 1.0).requires_grad_(), spectrogram, {"kl": torch.tensor(4.0)}, torch.zeros(2, 1, 600)
+        (spectrogram + 1.0).requires_grad_(), spectrogram, {"kl": torch.tensor(4.0)}, torch.zeros(2, 2, 600)
     )
 
 
@@ -63,6 +63,15 @@ def test_weighted_sum(output):
     report.total.backward()
     assert output.estimate_spectrogram.grad.abs().sum() > 0
     assert not any(value.requires_grad for value in (*report.values.values(), *report.weighted.values()))
+
+
+def test_weights_follow_the_step(output):
+    changes = {"weights": {"l1": 3.0}, "warmup": {"l1": 4}, "decay": {"l1": 0.5}}
+    losses = build({"time": {"l1": None, **changes}})
+    found = [losses(output, step).total.item() for step in range(6)]
+    assert found == [3.0 * min(1.0, (step + 1) / 4) * 0.5**step for step in range(6)]
+    constant = build({"time": {"l1": None, "weights": {"l1": 0.1}}})
+    assert {weight.at(step) for weight in constant.weights for step in (0, 1, 12345)} == {0.1}
 
 
 def test_waveform_is_not_synthesised_for_spectral_losses(output):

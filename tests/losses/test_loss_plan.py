@@ -22,8 +22,8 @@ def plan(config, keys=("kl",)):
 def test_guide_block():
     found = plan(GUIDE)
     assert [tuple(loss) for loss in found.active] == [
-        ("spectral", "stft_mse", {"reduction": "mean"}, 1.0),
-        ("bottleneck", "kl", {}, 1.0),
+        ("spectral", "stft_mse", {"reduction": "mean"}, 1.0, 0, 1.0),
+        ("bottleneck", "kl", {}, 1.0, 0, 1.0),
     ]
     assert found.disabled == () and found.notes == ()
 
@@ -31,7 +31,7 @@ def test_guide_block():
 @pytest.mark.parametrize("entry", [None, {}, {"config": None}, {"config": {}}])
 def test_empty_entries_take_the_defaults(entry):
     found = plan({"time": {"l1": entry, "weights": {"l1": 2}}}, ())
-    assert [tuple(loss) for loss in found.active] == [("time", "l1", {"reduction": "mean"}, 2.0)]
+    assert [tuple(loss) for loss in found.active] == [("time", "l1", {"reduction": "mean"}, 2.0, 0, 1.0)]
 
 
 def test_weight_zero_disables():
@@ -66,7 +66,11 @@ def test_kl_alone_is_reported():
 
 REFUSED = {
     "unknown family": ({"spectrl": {}}, "trainer.loss_config.spectrl: ", "did you mean 'spectral'"),
-    "unknown loss": ({"time": {"l3": {}}}, "trainer.loss_config.time.l3: ", "l1, l2, weights"),
+    "unknown loss": (
+        {"time": {"l3": {}}},
+        "trainer.loss_config.time.l3: ",
+        "l1, l1_mid_side, l2, warmup, weights",
+    ),
     "loss of another family": ({"spectral": {"l1": {}}}, "trainer.loss_config.spectral.l1: ", "config.time."),
     "unknown weight": (
         {"spectral": {"stft_mse": {}, "weights": {"stft_mse": 1.0, "stft_mes": 1.0}}},
@@ -151,6 +155,31 @@ REFUSED = {
         "trainer.loss_config.mel.mrmel.config.n_mels: ",
         "33",
     ),
+    "too many mel bands of an STFT": (
+        {
+            "spectral": {
+                "mrstft": {"config": {"fft_sizes": [64], "n_mels": [34]}},
+                "weights": {"mrstft": 1.0},
+            }
+        },
+        "trainer.loss_config.spectral.mrstft.config.n_mels: ",
+        "33",
+    ),
+    "warmup of no weight": (
+        {"time": {"l1": {}, "weights": {"l1": 1.0}, "warmup": {"l2": 10}}},
+        "trainer.loss_config.time.warmup.l2: ",
+        "Valid: l1",
+    ),
+    "warmup in parts of a step": (
+        {"time": {"l1": {}, "weights": {"l1": 1.0}, "warmup": {"l1": 1.5}}},
+        "trainer.loss_config.time.warmup.l1=1.5: ",
+        "whole number",
+    ),
+    "growing decay": (
+        {"time": {"l1": {}, "weights": {"l1": 1.0}, "decay": {"l1": 1.01}}},
+        "trainer.loss_config.time.decay.l1=1.01: ",
+        "at most 1",
+    ),
     "no block": ({"time": 3}, "trainer.loss_config.time=3: ", "block"),
     "weights no block": (
         {"time": {"l1": {}, "weights": 1.0}},
@@ -167,6 +196,20 @@ def test_refusals_lead_with_the_path_and_name_the_choices(case):
         plan(config)
     assert str(error.value).startswith(path)
     assert detail in str(error.value)
+
+
+def test_weights_may_change():
+    changes = {"weights": {"kl": 0.5}, "warmup": {"kl": 100}, "decay": {"kl": 0.99}}
+    (_, kl) = plan({**GUIDE, "bottleneck": changes}).active
+    assert (kl.weight, kl.warmup, kl.decay) == (0.5, 100, 0.99)
+    assert str(kl.schedule) == "0.5, rising over 100 steps, times 0.99 a step"
+
+
+def test_stereo_losses_need_stereo():
+    config = {"time": {"l1_mid_side": {}, "weights": {"l1_mid_side": 1.0}}}
+    assert plan_losses(config, (), channels=2).active
+    with pytest.raises(ConfigError, match=r"^trainer.loss_config.time.l1_mid_side: .*data.channels=1"):
+        plan_losses(config, (), channels=1)
 
 
 def test_imports_no_torch():

@@ -7,7 +7,9 @@ import torch
 
 from pipeline.errors import ConfigError, ShapeError
 from pipeline.losses.mel import MultiScaleMel
+from pipeline.losses.phase import PhaseCosine
 from pipeline.losses.spectral import MultiResolutionStft, StftMse, spectral_convergence
+from pipeline.losses.stereo import MidSideL1, MidSideStft
 from pipeline.losses.time import L1, L2
 from pipeline.losses.value import ValueLoss
 
@@ -20,6 +22,11 @@ def build_all():
         "stft_mse": StftMse(),
         "stft_mse sum": StftMse(reduction="sum"),
         "mrstft": MultiResolutionStft(**sizes, w_lin_mag=0.5),
+        "mrstft mel A": MultiResolutionStft(**sizes, n_mels=[8, 16], a_weighting=True, sample_rate_hz=8000),
+        "mrstft_mid_side": MidSideStft(**sizes),
+        "phase_cosine": PhaseCosine(),
+        "phase_cosine mean": PhaseCosine(energy="mean", power=2.0),
+        "l1_mid_side": MidSideL1(),
         "mrmel": MultiScaleMel(**sizes, n_mels=[8, 16], mag_weight=0.5, sample_rate_hz=8000),
         "l1": L1(),
         "l1 sum": L1(reduction="sum"),

@@ -187,9 +187,20 @@ NONDETERMINISTIC = (
 
 
 @pytest.mark.parametrize("complex_valued", KINDS)
-@pytest.mark.parametrize("norm", ["weight_norm", "group_norm"])
-def test_only_operations_that_are_deterministic_on_every_device(build_small, complex_valued, norm):
-    model = build_small(complex_valued, norm=norm, activation="modReLU" if complex_valued else "ELU")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "weight_norm"},
+        {"norm": "group_norm"},
+        {"norm": "layer_norm", "causal": True},
+        {"norm": "batch_norm", "residual_groups": 2, "double_final_conv": True},
+        {"norm": "spectral_norm", "sequence_model": "lstm"},
+        {"norm": "none", "sequence_model": "transformer", "sequence_heads": 2, "causal": True},
+    ],
+    ids=lambda changes: changes["norm"],
+)
+def test_only_operations_that_are_deterministic_on_every_device(build_small, complex_valued, changes):
+    model = build_small(complex_valued, **{"activation": "modReLU" if complex_valued else "ELU"} | changes)
     waveform = torch.randn(1, 2, 500, requires_grad=True)
     with _Recorder() as recorder:
         output = model(waveform)
@@ -203,12 +214,14 @@ def test_only_operations_that_are_deterministic_on_every_device(build_small, com
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("complex_valued", KINDS)
-@pytest.mark.parametrize("norm", ["weight_norm", "group_norm"])
-def test_strict_determinism_on_a_gpu(build_small, complex_valued, norm, monkeypatch):
+@pytest.mark.parametrize("norm", ["weight_norm", "group_norm", "layer_norm", "batch_norm"])
+@pytest.mark.parametrize("sequence_model", ["none", "lstm", "transformer"])
+def test_strict_determinism_on_a_gpu(build_small, complex_valued, norm, sequence_model, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     try:
-        model = build_small(complex_valued, norm=norm).cuda()
+        changes = {"sequence_model": sequence_model, "sequence_heads": 2, "residual_groups": 2}
+        model = build_small(complex_valued, norm=norm, **changes).cuda()
         waveform = torch.randn(4, 2, 2000, device="cuda")
         gradients = []
         for _ in range(2):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.layers.conv import Convolution
+from pipeline.layers.convolution import Convolution
 from pipeline.models.seanet import SEANetDecoder, SEANetEncoder
 
 

@@ -206,11 +206,12 @@ def test_what_is_gone_when_the_job_starts(what, sweep):
     program.symlink_to(sweep.place.programs / "apptainer")
     sweep.image = sweep.folder / "moving.sif"
     sweep.image.symlink_to(sweep.place.image)
-    sweep.cluster.occupy(10)
+    others = sweep.cluster.occupy(600)
     sweep.submit(*recipes.ONE.common, f"container.executable={program}")
     (program if what == "program" else sweep.image).unlink()
     if what == "another image":
         sweep.image.write_text("another one\n", encoding="utf-8")
+    sweep.cluster.ask("scancel", others)
     reason = failed_once(sweep)
     said = {
         "program": "container.executable=",
@@ -231,7 +232,7 @@ def test_another_image_for_a_run_that_goes_on(sweep, reference):
     sweep.image = sweep.folder / "copy.sif"
     sweep.image.symlink_to(sweep.place.image)
     said = sweep.submit(*recipes.ONE.common)
-    assert "resume: container.image was " in said and "may differ in their last bits" in said
+    assert "resume: container.image was " in said and "may differ in its last bits" in said
     assert [job.state for job in sweep.cluster.end_of_jobs()] == ["CANCELLED", "COMPLETED"]
     sweep.check_equal(expected)
 

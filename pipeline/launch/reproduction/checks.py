@@ -7,10 +7,11 @@ from typing import Any
 from pipeline.config import compose
 from pipeline.launch import surroundings
 from pipeline.launch.attempt import file_digest
+from pipeline.launch.checkout import diff_digest
 from pipeline.launch.code import code_digest
 from pipeline.launch.edited import edited_values, is_edited
 from pipeline.launch.image import image
-from pipeline.launch.provenance import ROOT, UNCOMMITTED, diff_digest, revision
+from pipeline.launch.provenance import ROOT, UNCOMMITTED, revision
 from pipeline.launch.reproduction.finding import Finding, different, same, shown, unknown, was_is
 
 _OLD = "not recorded: the run was begun by an earlier version"
@@ -116,7 +117,7 @@ def check_commit(run_dir: Path, record: Mapping[str, Any]) -> Finding:
 def _check_changes(run_dir: Path, then: Mapping[str, Any], diff: str | None) -> Finding:
     commit = str(then["commit"])[:_SHOWN_DIGITS]
     kept = run_dir / UNCOMMITTED
-    old = kept.read_text(encoding="utf-8").rstrip("\n") if kept.is_file() else None
+    old = kept.read_bytes().decode("utf-8", errors="surrogateescape") if kept.is_file() else None
     old_digest = then.get("diff_sha256", diff_digest(old))
     if bool(then.get("dirty")) != bool(diff) or old_digest != diff_digest(diff):
         was, now = _files(old) if then.get("dirty") else "none", _files(diff)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
+from pipeline.data.content import PARTS
 from pipeline.data.corpus import prepare_corpus
-from pipeline.errors import DataError
+from pipeline.errors import DataError, LaunchError
 from pipeline.launch import data_record
 from pipeline.launch.reproduction.finding import Finding, different, same, unknown
 
@@ -29,13 +30,19 @@ def check_data(run_dir: Path, record: Mapping[str, Any], config: Config) -> Find
         run_dir: the run.
         record: its provenance.
         config: says where the audio is now.
-
-    Raises:
-        LaunchError: the run's own list of files is damaged.
     """
-    recorded = data_record.read(run_dir)
+    then = record.get("data") or {}
+    try:
+        recorded = data_record.read(run_dir)
+    except LaunchError as error:
+        return different("data", str(error))
+    if recorded is None and then:
+        return different("data", f"{run_dir / data_record.DATA}: lost, so the data cannot be checked")
     if recorded is None:
         return unknown("data", "not recorded: the run was begun by an earlier version")
+    if then.get("files", len(recorded)) != len(recorded):
+        lost = f"damaged, it names {len(recorded)} of {then['files']} files"
+        return different("data", f"{run_dir / data_record.DATA}: {lost}, so the data cannot be checked")
     try:
         corpus = prepare_corpus(config.data, cache_dir=Path(config.data.cache_dir), report=_log.info)
     except DataError as error:
@@ -43,6 +50,8 @@ def check_data(run_dir: Path, record: Mapping[str, Any], config: Config) -> Find
     difference = data_record.first_difference(recorded, corpus, _log.info)
     if difference is not None:
         return different("data", difference)
-    then = (record.get("data") or {}).get("train_root")
-    notes = [f"it was in {then}, and is in {corpus.train.root}"] if then != str(corpus.train.root) else []
+    root, now = then.get("train_root"), str(corpus.train.root)
+    notes = [f"it was in {root}, and is in {now}"] if root != now else []
+    if parts := sum(file.content.startswith(f"{PARTS}:") for file in recorded):
+        notes.append(f"of {parts} large ones the size, the beginning, the middle and the end were compared")
     return same("data", f"{len(recorded)} files with the same content", *notes)

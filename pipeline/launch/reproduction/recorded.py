@@ -25,6 +25,19 @@ _REASONS = {
 }
 """What makes steps after a resume incomparable with a repetition that keeps what the run began with."""
 
+_SHAPES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "image": (dict, ()),
+    "lock": (dict, ("name", "sha256")),
+    "packages": (dict, ()),
+    "git": (dict, ()),
+    "data": (dict, ()),
+    "init_from": (dict, ("path", "sha256")),
+    "attempts": (list, ()),
+}
+"""What of a record is read as more than a text: its type, and what is in it for certain."""
+
+_OF_BEGINNING = ("world_size", "gpus", "torch_threads")
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -41,6 +54,23 @@ class Beginning:
     newest: Mapping[str, Any]
     comparable_steps: int | None
     change: str
+
+
+def check_shape(record: Mapping[str, Any]) -> None:
+    """Refuse a record that was not written by a run.
+
+    Raises:
+        LaunchError: with the key.
+    """
+    for key, (kind, inner) in _SHAPES.items():
+        value: Any = record.get(key)
+        is_whole = isinstance(value, kind) and all(name in value for name in inner)
+        if value is not None and not is_whole:
+            raise LaunchError(f"{key} is damaged; the rest proves nothing without it")
+    beginning = find_beginning(record)
+    lost = [name for name in _OF_BEGINNING if beginning is not None and name not in beginning.attempt]
+    if lost:
+        raise LaunchError(f"attempts is damaged: {', '.join(lost)} of the start is lost")
 
 
 def find_beginning(record: Mapping[str, Any]) -> Beginning | None:

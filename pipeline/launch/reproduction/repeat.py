@@ -15,7 +15,7 @@ from pipeline.launch import replay
 from pipeline.launch.provenance import PROVENANCE, ROOT
 from pipeline.launch.reproduction.recorded import Beginning, Losses, read_losses
 
-_PLACES = ("data.root", "data.eval_dataset.root", "data.cache_dir")
+_PLACES = re.compile(r"data\.(root|cache_dir|eval_dataset\.root|mix\.[^.]+\.root)")
 _RANK_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
@@ -32,6 +32,7 @@ _NEVER = 10**9  # epochs
 _TAIL_LINES = 12
 # What is written, printed and measured beside training, and changes no loss.
 _QUIET = {
+    "data.scratch_dir": None,
     "trainer.logger": "none",
     "trainer.wandb.use_wandb": False,
     "trainer.trainer.ckpt_dir": None,
@@ -64,7 +65,7 @@ def configuration(run_dir: Path, beginning: Beginning | None, data_root: Path | 
     if beginning is not None:
         newest = beginning.newest.get("changes") or {}
         changes |= beginning.attempt.get("changes") or {}
-        changes |= {key: value for key, value in newest.items() if key in _PLACES}
+        changes |= {key: value for key, value in newest.items() if _PLACES.fullmatch(key)}
     if os.environ.get("EULER_CACHE"):  # this machine's
         changes["data.cache_dir"] = str(Path(os.environ["EULER_CACHE"]).expanduser().absolute())
     if data_root is not None:

@@ -1,9 +1,10 @@
 """What a job's image has to be given of the host: folders under their own names, and the arguments that enter it."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.container_schema import ContainerSettings
 from pipeline.config.schema import Config
@@ -65,20 +66,35 @@ def _absolute(bind: str) -> str:
 
 def _written(config: Config) -> Iterator[Path]:
     lightning = config.trainer.trainer
-    for folder in (config.data.cache_dir, lightning.ckpt_dir, lightning.profiler_dir):
+    for folder in (
+        config.data.cache_dir,
+        config.data.scratch_dir,
+        lightning.ckpt_dir,
+        lightning.profiler_dir,
+    ):
         if folder is not None:
             yield Path(folder)
 
 
 def _read(config: Config) -> Iterator[Path]:
-    for path in (config.data.root, config.data.eval_dataset.root):
+    sets = list(config.data.mix.values())
+    for path in (config.data.root, config.data.eval_dataset.root, *(part.root for part in sets)):
         if path is not None:
             yield Path(path)
+    for selection in (config.data.selection, *(part.selection or {} for part in sets)):
+        yield from _lists(selection.get("config") or {})
     if config.run.init_from is not None:
         start = Path(config.run.init_from)
         yield start.parent if start.suffix == ".ckpt" else start
     if os.environ.get("EULER_DATA"):
         yield Path(os.environ["EULER_DATA"]).expanduser().absolute()
+
+
+def _lists(arguments: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the files that a selection reads, which may lie outside of the audio."""
+    for value in arguments.values():
+        if isinstance(value, str) and os.path.exists(value):
+            yield Path(value).absolute()
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:

@@ -54,7 +54,7 @@ class ValidationDemos(pl.Callback):
         folder = self._directory / f"step-{trainer.global_step:08d}"
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        autoencoder = pl_module.autoencoder
+        autoencoder = pl_module.evaluated
         was_training = autoencoder.training
         autoencoder.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
