@@ -26,7 +26,11 @@ TRAINING = (
     "trainer.loss_config.bottleneck.weights.kl=1e-3",
 )
 STEPS = 10
-FAST_TESTS = ("config", "data", "dsp", "evaluation", "layers", "losses", "models")
+FAST_TESTS = (  # of what an image brings: numbers, codecs, processes, configuration files
+    *("config/test_compose.py", "config/test_registry.py", "data/test_audio_io.py", "data/test_workers.py"),
+    *("dsp", "evaluation", "layers", "losses/test_losses.py", "losses/test_against_float64.py"),
+    *("models/bottleneck", "models/test_autoencoder.py", "models/test_geometry.py", "models/test_seanet.py"),
+)
 
 
 def steps(last):
