@@ -18,8 +18,13 @@ FILES = {
     if group.is_dir() and group.name != "hydra"
 }
 GROUPS = ("data", "model", "trainer")
+USUAL = ("default", "SEANet_complex_small", "default")
 COMBINATIONS = [
-    [f"{group}={name}" for group, name in zip(GROUPS, names, strict=True)]
+    pytest.param(
+        [f"{group}={name}" for group, name in zip(GROUPS, names, strict=True)],
+        # each file in the usual company; all with all takes minutes
+        marks=() if sum(map(str.__eq__, names, USUAL)) >= 2 else pytest.mark.long,
+    )
     for names in product(*(FILES[group] for group in GROUPS))
 ]
 OTHERS = [[f"{group}={name}"] for group, names in FILES.items() if group not in GROUPS for name in names]
@@ -56,7 +61,7 @@ def test_it_passes_the_checks_of_a_launch(choice):
 
 
 @pytest.mark.parametrize("name", FILES["model"])
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_model_works(name, channels):
     config = settle(compose(f"model={name}", f"data.channels={channels}"))
     stft = config.data.stft

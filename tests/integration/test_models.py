@@ -50,13 +50,8 @@ def losses(run):
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "PatchTransformer_complex_axial" else pytest.mark.long)
-        for name in MODELS
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_three_steps(train, name):
     small = ("data.segment_frames=9", "data.train_dataloader.batch_size=2", "trainer.trainer.num_demos=0")
     run = train(*TINY, f"model={name}", *small, "trainer.num_gpus=0")

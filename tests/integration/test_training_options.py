@@ -45,6 +45,7 @@ def column(run, name):
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
+@pytest.mark.long
 def test_a_run_with_every_option_goes_on_exactly(train):
     validated = ("trainer.trainer.check_val_every_n_epoch=1", "model.autoencoder.chunk_frames=null")
     whole = train(*OPTIONS, *validated, "trainer.trainer.max_steps=6", name="whole")
@@ -97,11 +98,8 @@ def test_options_are_the_same_on_ranks_and_batches(train, precision):
             torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [(), pytest.param(("trainer.strategy=deepspeed",), marks=pytest.mark.long)],
-    ids=["auto", "zero"],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", [(), ("trainer.strategy=deepspeed",)], ids=["auto", "zero"])
 def test_the_decoder_alone_is_trained(train, strategy):
     first = train(*SMALL, "trainer.trainer.max_steps=1", name="first")
     assert first.code == 0, first.output

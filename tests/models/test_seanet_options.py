@@ -79,7 +79,7 @@ def test_every_combination_trains_repeats_and_resumes(small, norm, activation, c
         )
 
 
-@pytest.mark.parametrize("norm", ["spectral_norm", "batch_norm"])
+@pytest.mark.parametrize("norm", [pytest.param("spectral_norm", marks=pytest.mark.long), "batch_norm"])
 def test_a_norm_with_state_resumes(small, norm):
     losses, networks = trained(small, norm, "modReLU", True, True)
     again, twin = trained(small, norm, "modReLU", True, True, interrupted=2)

@@ -74,7 +74,7 @@ def test_pieces_keep_less_than_the_whole(build_small):
 
 
 @pytest.mark.parametrize("complex_valued", KINDS)
-@pytest.mark.parametrize("chunk_frames", [None, 28])
+@pytest.mark.parametrize("chunk_frames", [None, pytest.param(28, marks=pytest.mark.long)])
 def test_activations_computed_again_give_the_same_bits(build_small, complex_valued, chunk_frames):
     torch.manual_seed(0)
     plain = build_small(complex_valued, activation="modReLU" if complex_valued else "ELU")
