@@ -122,7 +122,9 @@ def test_a_preview_says_so_too(monkeypatch, caplog):
     """Where nothing looks after the jobs' packages, and only there."""
     caplog.set_level(logging.INFO, elsewhere.__name__)
     monkeypatch.setattr(elsewhere, "trains_here", lambda config: False)
-    elsewhere.say_what_is_left([prepared("hydra.launcher.python=/bin/true", cluster=None)], is_submitting=True)
+    elsewhere.say_what_is_left(
+        [prepared("hydra.launcher.python=/bin/true", cluster=None)], is_submitting=True
+    )
     assert caplog.messages == []
     elsewhere.say_what_is_left([prepared("", cluster=None)] * 2, is_submitting=True)
     (said,) = caplog.messages
