@@ -21,7 +21,8 @@ check_image() { # RUN: the image is the environment, so a run goes on in the one
 }
 
 refuse() { # RUN REASON: write down an error that no restart mends, as the training would; the first of all tasks counts
-  local reason=${2//\\/\\\\}
+  local reason=${2//[[:cntrl:]]/ }
+  reason=${reason//\\/\\\\}
   echo "on ${SLURMD_NODENAME:-$(hostname)}: $2" >&2
   mkdir -p "$1/.job"
   (

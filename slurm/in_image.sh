@@ -36,6 +36,15 @@ fail() {
   exit 1
 }
 
+has_command() { # WORD...: whether -- and a command are among the words
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done
+  [ $# -gt 1 ]
+}
+
+if ! has_command "${@:2}"; then
+  echo 'in_image.sh: -- and a command are missing: in_image.sh RUN [ARGUMENT]... -- COMMAND...' >&2
+  exit 2
+fi
 run=$1
 shift
 words=() folders=("$EULER_CODE")

@@ -7,11 +7,13 @@ Nothing is written into the run. Exit code 0: identical; 1: not, or it cannot be
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LaunchError
@@ -29,6 +31,7 @@ from pipeline.launch.reproduction.repeat import configuration, on_processes, rep
 _log = logging.getLogger(__name__)
 _TOPICS = ("image", "lock", "packages", "commit", "config", "start", "data")
 _STEPS = 20
+_NO_RUN = "RUN=DIR is missing: make reproduce RUN=runs/NAME/DATE_TIME"
 _MACHINE = {
     "cpu": "the CPU",
     "gpus": "the GPUs",
@@ -45,7 +48,7 @@ def main() -> None:
     options = _read_options()
     with plain_errors():
         configure_logging()
-        run_dir = _locate(options.run)
+        run_dir = _locate(Path(options.run))
         record = read_provenance(run_dir)
         if record is None:
             raise LaunchError(
@@ -66,7 +69,7 @@ def _read_options() -> argparse.Namespace:
         prog="python -m pipeline.launch.reproduce",
         description="Check what a run was made of, train its first steps again, and compare the losses to the bit.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument("run", metavar="RUN", nargs="?", default="", help="run directory")
     parser.add_argument("--steps", type=_positive, default=_STEPS, metavar="N", help=f"steps ({_STEPS})")
     parser.add_argument("--data", type=Path, metavar="DIR", help="where data.root of the run is now")
     parser.add_argument(
@@ -76,7 +79,10 @@ def _read_options() -> argparse.Namespace:
         metavar="TOPIC,...",
         help=f"go on although these differ: {', '.join(_TOPICS)}",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.run.strip():  # else it were the folder that the command is given in
+        parser.error(_NO_RUN)
+    return options
 
 
 def _positive(text: str) -> int:
@@ -148,7 +154,7 @@ def _findings(
 
 def _tell(finding: Finding, ignored: frozenset[str]) -> bool:
     """Say what a check has found; returns whether to go on."""
-    is_ignored = finding.verdict is Verdict.DIFFERENT and finding.topic in ignored
+    is_ignored = finding.verdict is Verdict.DIFFERENT and not finding.is_final and finding.topic in ignored
     _say(finding.topic, f"{finding.verdict}{' (ignored)' if is_ignored else ''}: {finding.text}")
     for note in finding.notes:
         _say("", f"note: {note}")
@@ -156,7 +162,8 @@ def _tell(finding: Finding, ignored: frozenset[str]) -> bool:
         return True
     if finding.remedy:
         _say("", f"to have it again: {finding.remedy}")
-    _say("different", f"{finding.topic}: {finding.text} (--ignore {finding.topic} goes on all the same)")
+    offer = "" if finding.is_final else f" (--ignore {finding.topic} goes on all the same)"
+    _say("different", f"{finding.topic}: {finding.text}{offer}")
     return False
 
 
@@ -172,6 +179,9 @@ def _compare(
             "not known",
             f"no losses of the first steps are recorded ({why}): there is nothing to compare with",
         )
+        return False
+    if (lost := recorded.lost_steps(run_dir, losses)) is not None:
+        _say("different", f"losses: {lost}")
         return False
     most = min(len(losses), beginning.comparable_steps or len(losses))
     if most < min(steps, len(losses)):
@@ -214,5 +224,10 @@ def _say(topic: str, text: str) -> None:
     sys.stdout.flush()
 
 
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)  # else the temporary directory would stay
     main()

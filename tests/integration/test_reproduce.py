@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from pipeline.launch import image
 from pipeline.launch.lock import hold
 from pipeline.launch.surroundings import LOCK_STAMP
 from tests.integration.kept_run import edit, forget_losses, record, recorded
+from tests.integration.runs import ROOT
 
 
 def state_of(folder):
@@ -107,7 +110,15 @@ def test_changed_data_are_named(copied, ask, change, said):
     change(copied.audio)
     code, output = ask(copied.run, "--data", copied.audio)
     assert code == 1 and "different  data: " in output and said in output, output
+    assert ("--ignore data goes on" in output) == ("is not a folder" not in said)
     assert str(copied.audio) in output and "losses" not in output
+
+
+def test_without_data_nothing_goes_on(copied, ask):
+    shutil.rmtree(copied.audio)
+    code, said = ask(copied.run, "--data", copied.audio, "--ignore", "data")
+    assert code == 1 and "ignored" not in said and "--ignore" not in said
+    assert "different  data: " in said and f"{copied.audio} is not a folder" in said
 
 
 def test_a_file_that_was_only_touched_is_the_same(copied, ask):
@@ -206,6 +217,25 @@ def test_a_run_that_is_being_trained_is_refused(copied, ask):
 def test_what_is_no_run_is_refused(copied, ask, name):
     code, said = ask(copied.place / name)
     assert code == 1 and f"ConfigError: RUN={copied.place / name}: " in said and "no run" in said
+
+
+def test_losses_that_were_cut_are_named(copied, ask):
+    lines = (copied.run / "losses.jsonl").read_text().splitlines(keepends=True)
+    (copied.run / "losses.jsonl").write_text("".join(lines[:3]))
+    code, said = ask(copied.run, "--data", copied.audio)
+    assert code == 1 and "identical" not in said
+    assert f"different  losses: {copied.run / 'losses.jsonl'}: damaged, it has 3 steps of the first 4" in said
+
+
+def test_sigterm_leaves_nothing_behind(finished_run, cache_dir, tmp_path):
+    command = [sys.executable, "-m", "pipeline.launch.reproduce", finished_run / "run"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "EULER_CACHE": str(cache_dir)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert any(line.startswith("losses ") for line in process.stdout)
+        assert [path.name[:16] for path in tmp_path.iterdir()] == ["euler-reproduce-"]
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_records_that_are_damaged_are_named(copied, ask):

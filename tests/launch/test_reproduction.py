@@ -5,12 +5,14 @@ import json
 import pytest
 
 from pipeline.errors import LaunchError
+from pipeline.launch import reproduce
 from pipeline.launch.reproduction.data_check import check_data
 from pipeline.launch.reproduction.finding import Verdict
 from pipeline.launch.reproduction.recorded import (
     check_shape,
     find_beginning,
     first_difference,
+    lost_steps,
     read_losses,
 )
 
@@ -71,6 +73,39 @@ def test_losses_are_read(tmp_path):
     rows = [{"step": 1, "loss": ["0x1p+0"]}, {"step": 2, "loss": ["inf"]}]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_losses(tmp_path) == [["0x1p+0"], ["inf"]]
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "lines", "whole"),
+    [
+        ("finished", 4, 4, None),
+        ("finished", 4, 3, 4),
+        ("stopped", 4, 3, 4),
+        ("finished", 1000, 200, None),
+        ("finished", 1000, 199, 200),
+        ("running", 39, 20, None),  # killed, before the next were written
+        ("failed", 40, 20, None),
+        ("running", 41, 20, 40),
+        ("running", 1000, 199, 200),
+        ("running", 0, 0, None),
+    ],
+)
+def test_losses_that_were_cut_are_damaged(tmp_path, state, step, lines, whole):
+    losses = [["0x1p+0"]] * lines
+    assert lost_steps(tmp_path, losses) is None
+    progress = {"state": state, "step": step, "epoch": 0, "horizon": {}}
+    (tmp_path / "progress.json").write_text(json.dumps(progress))
+    said = f"{tmp_path / 'losses.jsonl'}: damaged, it has {lines} steps of the first {whole} that the run trained"
+    assert lost_steps(tmp_path, losses) == (None if whole is None else said)
+
+
+@pytest.mark.parametrize("words", [[], [""], [" "], ["--steps", "3"]])
+def test_a_run_that_is_not_named_is_not_the_current_folder(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reproduce", *words])
+    with pytest.raises(SystemExit) as ended:
+        reproduce.main()
+    assert ended.value.code == 2
+    assert "RUN=DIR is missing: make reproduce RUN=runs/NAME/DATE_TIME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pipeline.data.content import PARTS
 from pipeline.data.corpus import prepare_corpus
 from pipeline.errors import DataError, LaunchError
 from pipeline.launch import data_record
-from pipeline.launch.reproduction.finding import Finding, different, same, unknown
+from pipeline.launch.reproduction.finding import Finding, different, same, unknown, unusable
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def check_data(run_dir: Path, record: Mapping[str, Any], config: Config) -> Find
     try:
         corpus = prepare_corpus(config.data, cache_dir=Path(config.data.cache_dir), report=_log.info)
     except DataError as error:
-        return different("data", str(error), "reproduce --data DIR finds it in another folder")
+        return unusable("data", str(error), "reproduce --data DIR finds it in another folder")
     difference = data_record.first_difference(recorded, corpus, _log.info)
     if difference is not None:
         return different("data", difference)

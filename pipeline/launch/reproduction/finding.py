@@ -23,6 +23,7 @@ class Finding:
         text: what is the same, what was and what is, or why it cannot be told.
         remedy: what makes it the same again, empty where nothing is to be done.
         notes: what differs and decides nothing.
+        is_final: whether nothing can go on with that difference.
     """
 
     topic: str
@@ -30,6 +31,7 @@ class Finding:
     text: str
     remedy: str = ""
     notes: tuple[str, ...] = ()
+    is_final: bool = False
 
 
 def same(topic: str, text: str, *notes: str) -> Finding:
@@ -40,6 +42,11 @@ def same(topic: str, text: str, *notes: str) -> Finding:
 def different(topic: str, text: str, remedy: str = "", *notes: str) -> Finding:
     """Return the finding that something has changed."""
     return Finding(topic, Verdict.DIFFERENT, text, remedy, notes)
+
+
+def unusable(topic: str, text: str, remedy: str) -> Finding:
+    """Return the finding that something is not there, or cannot be used, without which no step can be trained."""
+    return Finding(topic, Verdict.DIFFERENT, text, remedy, is_final=True)
 
 
 def unknown(topic: str, text: str) -> Finding:

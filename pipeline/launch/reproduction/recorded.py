@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.errors import LaunchError
 from pipeline.launch.sessions import ROUNDING
-from pipeline.training.callbacks import LOSSES
+from pipeline.launch.slurm import facts
+from pipeline.training.callbacks import LOSSES, LOSSES_WRITTEN_EVERY, RECORDED_STEPS
 
 Losses = list[list[str]]
 """For each step the losses of its batches, as hexadecimal floats."""
@@ -35,6 +36,9 @@ _SHAPES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "attempts": (list, ()),
 }
 """What of a record is read as more than a text: its type, and what is in it for certain."""
+
+_SAVED = ("finished", "stopped")
+"""States of a run that has left training with all its losses written."""
 
 _OF_BEGINNING = ("world_size", "gpus", "torch_threads")
 
@@ -110,6 +114,27 @@ def read_losses(run_dir: Path) -> Losses | None:
             f"{path}: damaged in line {len(losses) + 1}, so the run cannot be compared with"
         ) from None
     return losses
+
+
+def lost_steps(run_dir: Path, losses: Losses) -> str | None:
+    """Return what is missing of the losses that the run has written; None where nothing is, or it cannot be told.
+
+    Args:
+        run_dir: the run.
+        losses: that are recorded.
+    """
+    progress = facts.read(run_dir).progress
+    step = progress.get("step")
+    if not isinstance(step, int):
+        return None
+    written = min(step, RECORDED_STEPS)
+    if progress["state"] not in _SAVED:  # a kill or an error takes what was not written yet with it
+        written = min(step - 1, RECORDED_STEPS) // LOSSES_WRITTEN_EVERY * LOSSES_WRITTEN_EVERY
+    if len(losses) >= written:
+        return None
+    return (
+        f"{run_dir / LOSSES}: damaged, it has {len(losses)} steps of the first {written} that the run trained"
+    )
 
 
 def first_difference(recorded: Losses, repeated: Losses) -> str | None:

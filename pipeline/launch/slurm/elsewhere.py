@@ -25,13 +25,41 @@ _log = logging.getLogger(__name__)
 _MODULE = "pipeline.launch.slurm.check_points"
 _PATIENCE_S = 600.0
 _MOST_LINES = 5
+_NO_TORCH = (
+    "no torch is installed here, so jobs could not train with this interpreter; give them an image "
+    "(container.image=FILE.sif), another interpreter (hydra.launcher.python=PATH), or install the whole "
+    "environment (make env)"
+)
 
 
-def say_what_is_left(points: Sequence[Prepared]) -> None:
-    """Say what a preview has not looked at: it runs no image."""
-    for image in dict.fromkeys(point.config.container.image for point in points):
-        if image is not None:
-            _log.info("not checked by a preview: container.image=%s, and the configuration in it", image)
+def say_what_is_left(points: Sequence[Prepared], is_submitting: bool) -> None:
+    """Say what a submission would refuse, and what a preview has not looked at: it runs no image.
+
+    Args:
+        points: of the launch.
+        is_submitting: whether a job of any of them would be submitted.
+    """
+    for container in {point.config.container.image: point.config.container for point in points}.values():
+        if container.image is None:
+            continue
+        try:
+            images.check_file(container)
+        except LaunchError as error:
+            _log.info("note: %s", error)
+        if is_submitting:
+            _log.info(
+                "not checked by a preview: container.image=%s, and the configuration in it", container.image
+            )
+    if any(_lacks_torch(point) for point in points):
+        _log.info("note: %s", _NO_TORCH)
+
+
+def _lacks_torch(point: Prepared) -> bool:
+    return (
+        point.config.container.image is None
+        and point.settings.python is None
+        and not trains_here(point.config)
+    )
 
 
 def check_whole(points: Sequence[Prepared]) -> list[Prepared]:
@@ -57,11 +85,7 @@ def _check(points: Sequence[Prepared]) -> Iterator[Prepared]:
         images.check_image(container)
         _log.info("checking the configuration in %s", container.image)
     elif settings.python is None:
-        raise LaunchError(
-            "no torch is installed here, so jobs could not train with this interpreter; give them an image "
-            "(container.image=FILE.sif), another interpreter (hydra.launcher.python=PATH), or install the whole "
-            "environment (make env)"
-        )
+        raise LaunchError(_NO_TORCH)
     request = [
         {
             "config": point.config.model_dump(),

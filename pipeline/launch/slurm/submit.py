@@ -65,7 +65,6 @@ def submit(points: Iterable[Point], origin: Origin) -> Path:
     for note in dict.fromkeys(note for point in prepared for note in point.notes):
         _log.info("note: %s", note)
     if is_preview:
-        elsewhere.say_what_is_left(prepared)
         _preview(Sweep.open(home), prepared, known)
         return home
     _check_all(Sweep.open(home), prepared)
@@ -193,6 +192,7 @@ def _check_places(prepared: Sequence[Prepared], home: Path, known: Cluster | Non
 def _preview(sweep: Sweep, prepared: Sequence[Prepared], known: Cluster | None) -> None:
     """Show what would be submitted: the scripts alone on standard output."""
     planned = sweep.plan([point.wanted for point in prepared])
+    elsewhere.say_what_is_left(prepared, any(plan.state in TO_SUBMIT for plan in planned))
     _say_what_stays(planned)
     for batch in make_batches(planned, prepared, sweep.home, snapshot.planned(sweep.home)):
         text = batch.script.text()

@@ -28,14 +28,14 @@ def make_table(told: Sequence[State], metric: str) -> tuple[list[str], list[list
         metric: a column of metrics.csv; of validation metrics that know it a high value is better, else a low one.
 
     Raises:
-        LaunchError: no run has such a metric.
+        LaunchError: no run has such a column.
     """
     keys = list(dict.fromkeys(entry.partition("=")[0] for state in told for entry in state.point.overrides))
     settings = [dict(entry.partition("=")[::2] for entry in state.point.overrides) for state in told]
     varied = [key for key in keys if len(told) == 1 or len({str(own.get(key)) for own in settings}) > 1]
     measured = [read_metric(state.point.directory / _METRICS, metric) for state in told]
-    if not any(values for values, _ in measured) and any(columns for _, columns in measured):
-        known = sorted({column for _, columns in measured for column in columns})
+    known = sorted({column for _, columns in measured for column in columns})
+    if known and metric not in known:
         raise LaunchError(f"METRIC={metric}: not measured in these runs; valid: {', '.join(known)}")
     sign = -1.0 if _higher_is_better(metric) else 1.0
     rows = []
@@ -100,6 +100,8 @@ def _show(arguments: argparse.Namespace) -> int:
         numbers = [heading for heading in headings if heading.startswith(("best", "at", "last"))]
         for line in text_table(headings[:-1], shown, numbers):
             say(line)
+        if not any(row[headings.index(f"best {metric}")] for row in rows):
+            say(f"{metric}: no values yet")  # its columns, which are empty, are not shown
         say(written)
     return 0
 

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from pipeline.config.atomic import write_text
 from pipeline.data.dataset import Batch
-from pipeline.training.callbacks import LOSSES
+from pipeline.training.callbacks import LOSSES, LOSSES_WRITTEN_EVERY, RECORDED_STEPS
 from pipeline.training.loop import ExactFitLoop
 
 _log = logging.getLogger(__name__)
-RECORDED_STEPS = 200
-_WRITE_EVERY = 20  # steps: reading a loss makes a GPU wait, ten times in a run
 
 
 class LossRecord(pl.Callback):
@@ -65,7 +63,7 @@ class LossRecord(pl.Callback):
             return
         self._unread.append(self._batches)
         self._batches = []
-        if (count + 1) % _WRITE_EVERY == 0 or self.is_over(count + 1):
+        if (count + 1) % LOSSES_WRITTEN_EVERY == 0 or self.is_over(count + 1):
             self._write()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

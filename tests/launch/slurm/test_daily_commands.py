@@ -207,6 +207,16 @@ class TestSweepTable:
         rows = run("sweep_table", "--sweep", sweep, "--metric", "train/loss").splitlines()[1:]
         assert cells(rows[0])[2:4] == ["1.5", "5"]
 
+    def test_a_column_without_values(self, sweep):
+        for number in range(3):
+            text = "step,epoch,train/loss,val/sisdr\n5,0,1.5,\n"
+            (sweep / str(number) / "metrics.csv").write_text(text, encoding="utf-8")
+        said = run("sweep_table", "--sweep", sweep, "--metric", "val/sisdr").splitlines()
+        assert [cells(row)[:2] for row in said[1:5]] == [[number, number] for number in "0123"]
+        assert said[5] == "val/sisdr: no values yet"
+        table = list(csv.DictReader((sweep / "table.csv").open(encoding="utf-8")))
+        assert [row["best val/sisdr"] for row in table] == [""] * 4
+
     def test_an_unknown_metric(self, sweep):
         said = run("sweep_table", "--sweep", sweep, "--metric", "val/sdr", code=1)
         assert "METRIC=val/sdr: not measured in these runs; valid: train/loss, val/mel, val/sisdr" in said

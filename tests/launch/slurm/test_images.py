@@ -1,6 +1,7 @@
 """The image of a launch, looked at before anything is submitted; a stand-in for apptainer tells its labels."""
 
 import json
+import logging
 import re
 import sys
 from dataclasses import replace
@@ -115,6 +116,33 @@ def test_the_interpreter_of_the_jobs_checks(monkeypatch):
 def test_neither_torch_nor_image(monkeypatch):
     with pytest.raises(LaunchError, match="no torch is installed here.*container.image=FILE.sif"):
         without_torch("", monkeypatch)
+
+
+def test_a_preview_says_so_too(monkeypatch, caplog):
+    """Where nothing looks after the jobs' packages, and only there."""
+    caplog.set_level(logging.INFO, elsewhere.__name__)
+    monkeypatch.setattr(elsewhere, "trains_here", lambda config: False)
+    elsewhere.say_what_is_left(
+        [prepared("hydra.launcher.python=/bin/true", cluster=None)], is_submitting=True
+    )
+    assert caplog.messages == []
+    elsewhere.say_what_is_left([prepared("", cluster=None)] * 2, is_submitting=True)
+    (said,) = caplog.messages
+    with pytest.raises(LaunchError) as refused:
+        without_torch("", monkeypatch)
+    assert said == f"note: {refused.value}" and "no torch is installed here" in said
+
+
+def test_what_a_preview_leaves_out_of_an_image(built, caplog):
+    """Nothing is left out where nothing is submitted."""
+    caplog.set_level(logging.INFO, elsewhere.__name__)
+    point = prepared("", cluster=None)
+    config = point.config.model_copy(update={"container": built(labels())})
+    elsewhere.say_what_is_left([replace(point, config=config)], is_submitting=False)
+    assert caplog.messages == []
+    elsewhere.say_what_is_left([replace(point, config=config)] * 2, is_submitting=True)
+    (said,) = caplog.messages
+    assert said.startswith(f"not checked by a preview: container.image={config.container.image}")
 
 
 def test_an_interpreter_that_cannot_check(monkeypatch):

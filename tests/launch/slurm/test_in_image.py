@@ -116,6 +116,18 @@ def test_the_first_error_stays(host):
     assert failure(host)["rank"] == 0 and '/no/"such"' in failure(host)["reason"]
 
 
+def test_an_error_is_whole_whatever_a_path_holds(host):
+    host(EULER_APPTAINER='/no/a\tb\nc\\d"e')
+    assert '/no/a b c\\d"e: no such program' in failure(host)["reason"]
+
+
+@pytest.mark.parametrize("words", [(), ("-",), ("-", "--nv"), ("-", "--nv", "--")])
+def test_no_command(words, tmp_path):
+    script = ROOT / "slurm" / "in_image.sh"
+    ended = subprocess.run(["bash", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and "-- and a command are missing" in ended.stderr
+
+
 def test_a_check_without_a_run(host):
     ended = host(run="-", EULER_APPTAINER="/no/such/apptainer")
     assert ended.returncode == 1 and "no such program" in ended.stderr

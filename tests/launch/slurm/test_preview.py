@@ -96,4 +96,5 @@ def test_an_image_is_not_run(shown):
     assert result.code == 0 and result.heavy == () and result.written == ()
     assert result.seconds < MOST_SECONDS
     assert "not checked by a preview: container.image=/shared/euler.sif" in result.output
+    assert result.output.count("note: container.image=/shared/euler.sif: no such file; valid: ") == 1
     assert "export EULER_IMAGE=/shared/euler.sif\n" in result.printed

@@ -1,5 +1,6 @@
 """Where a launch goes, and what a sweeper may ask for; on a machine without SLURM."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -30,6 +31,21 @@ def test_a_sweep_that_is_launched_again_goes_on_in_its_folder(tmp_path):
     assert "  " + str(earlier / "1") in result.printed.splitlines()
     assert "  " + str(earlier / "2") in result.printed.splitlines()
     assert f"EULER_SCRIPT={earlier}/scripts/1.sh" in result.printed
+
+
+def test_a_preview_that_submits_nothing_leaves_nothing_out(tmp_path):
+    """Of a finished run no configuration is to be checked."""
+    image, place = "container.image=/shared/euler.sif", tmp_path / "sweep"
+    line = f"trainer.seed=1 {image}"
+    submitted_before(place, line)
+    (planned,) = Sweep.open(place).points
+    trainer = prepared(line).config.trainer.trainer
+    horizon = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+    progress = {"state": "finished", "step": 1, "epoch": 1, "horizon": horizon}
+    (planned.directory / "progress.json").write_text(json.dumps(progress))
+    result = preview(f"{line} hydra.sweep.dir={place}", home=tmp_path / "home")
+    assert result.code == 0 and "nothing to submit" in result.output, result.output
+    assert "not checked by a preview" not in result.output
 
 
 def test_fresh_begins_a_sweep_of_its_own(tmp_path):
