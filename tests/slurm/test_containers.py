@@ -120,6 +120,7 @@ def daily(sweep, command, *arguments):
     return [str(sweep.place.python), "-m", f"pipeline.launch.slurm.{command}", *arguments]
 
 
+@pytest.mark.long
 def test_two_nodes(sweep, reference):
     """Ranks in images of two nodes find each other; the image lies in a folder with a space in its name."""
     expected = reference(recipes.TWO_NODES)
