@@ -103,12 +103,7 @@ def test_a_base_without_a_digest_is_refused(site):
 @pytest.mark.long
 def test_a_sif_of_the_docker_image(site, image_cpu, sif_cpu, folder):
     """The same as that from the definition, without what suits Docker alone."""
-    archive = site.session / "sif-of-image"
-    archive.mkdir()
-    made = archive / "image.sif"
-    build = [site.checkout / "containers" / "build.sh", "sif", "cpu", made]
-    output = site.run(*build, BASE_IMAGE="", APPTAINER=f"{site.apptainer}/apptainer")
-    assert "from the Docker image" in output
+    made = site.sif_of_image("cpu")
     assert facts(InApptainer(site, made), folder) == facts(InApptainer(site, sif_cpu), folder)
     environments = [InApptainer(site, sif)("env", folder=folder).splitlines() for sif in (made, sif_cpu)]
     first, second = ({line for line in lines if "sif" not in line} for lines in environments)

@@ -197,13 +197,18 @@ class Workplace:
 
     def sif(self, flavour: str, **settings: str) -> Path:
         """Build the SIF of the checkout from its definition, as the ordinary user; return the file."""
-        place = self.session / f"sif-{flavour}"
-        place.mkdir()
+        place = Path(tempfile.mkdtemp(prefix=f"sif-{flavour}-", dir=self.session))
         place.chmod(0o777)
         given = {"BASE_IMAGE": str(self.base), "FROM": "definition", "WHEELS": str(self.wheels(flavour))}
         build = [self.checkout / "containers" / "build.sh", "sif", flavour, place / "image.sif"]
         self.as_user(*build, **(given | {"TMPDIR": str(place), "APPTAINER_TMPDIR": str(place)} | settings))
         return place / "image.sif"
+
+    def sif_of_image(self, flavour: str) -> Path:
+        """Build the SIF of the Docker image, as an ordinary user who may use the engine; return the file."""
+        self.docker  # noqa: B018 - it has to run
+        (self.session / "docker.sock").chmod(0o666)
+        return self.sif(flavour, BASE_IMAGE="", FROM="", DOCKER="docker")
 
     def close(self) -> None:
         """Stop the engine that was started here, by its own process, and clean up."""
