@@ -7,13 +7,13 @@ out=$(realpath -m "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mirror=$(apt-get indextargets --format "\$(SITE)" 'Created-By: Packages' 'Origin: Debian' | grep '/debian/\?$' | sort -u | head -n 1)
-if ! debootstrap --variant=minbase bookworm "$work/root" "$mirror" >"$work/log" 2>&1; then
+if ! debootstrap --variant=minbase bookworm "$work/system" "$mirror" >"$work/log" 2>&1; then
   tail -n 20 "$work/log" >&2
   exit 1
 fi
-rm -rf "$work"/root/var/cache/apt/* "$work"/root/var/lib/apt/lists/* "$work"/root/var/log/* "$work"/root/dev/*
+rm -rf "$work"/system/var/cache/apt/* "$work"/system/var/lib/apt/lists/* "$work"/system/var/log/* "$work"/system/dev/*
 mkdir "$work/archive"
-tar -C "$work/root" --sort=name --mtime=@0 --numeric-owner -cf "$work/archive/layer.tar" .
+tar -C "$work/system" --sort=name --mtime=@0 --numeric-owner -cf "$work/archive/layer.tar" .
 layer=$(sha256sum "$work/archive/layer.tar" | cut -d' ' -f1)
 cat >"$work/archive/config.json" <<END
 {"architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
