@@ -120,8 +120,8 @@ def test_preemption_without_grace(recipe, sweep, reference):
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.long)], ids=["once", "three times"])
 def test_the_time_limit(times, sweep, reference):
-    """The shortest limit that SLURM knows is a minute; its signal comes up to half of it too early."""
-    sweep.interpreter = Interpreter(sweep.folder, pause_s=(0.6, 2.5)[times > 1])
+    """The shortest limit that SLURM knows is a minute; the pauses of the steps alone last `times` limits."""
+    sweep.interpreter = Interpreter(sweep.folder, pause_s=times * 62 / STEPS)
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5")
     sweep.submit(*recipes.TWO_NODES.common, *recipes.TWO_NODES.job, *limit)
     jobs = sweep.cluster.end_of_jobs(900)
