@@ -28,8 +28,9 @@ def packages() -> dict[str, str]:
     """Return name -> version of all installed packages; of one that is found twice, the one that is imported."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        if distribution.name:
-            found.setdefault(_plain(distribution.name), distribution.version)
+        metadata = distribution.metadata  # parsed at each look
+        if metadata["Name"]:
+            found.setdefault(_plain(metadata["Name"]), metadata["Version"])
     return dict(sorted(found.items()))
 
 

@@ -18,8 +18,7 @@ TINY = (
     "trainer.trainer.limit_val_batches=1",
     "trainer.trainer.num_sanity_val_steps=0",
     "trainer.trainer.log_every_n_steps=1",
-    "trainer.trainer.num_demos=1",
-    "trainer.trainer.demo_seconds=1.0",
+    "trainer.trainer.num_demos=0",
 )
 
 

@@ -117,9 +117,9 @@ def test_sgd_over_the_adamw_defaults(train):
 def test_learning_rates_follow_the_closed_form(train, accumulate):
     run = train(
         *TINY,
-        "trainer.scheduler.config={inv_gamma: 10.0, power: 0.5, warmup: 0.9, final_lr: 1e-4}",
+        "trainer.scheduler.config={inv_gamma: 5.0, power: 0.5, warmup: 0.9, final_lr: 1e-3}",
         "trainer.optimizer.config.lr=2e-3",
-        "trainer.trainer.max_steps=40",
+        "trainer.trainer.max_steps=20",
         "data.train_dataloader.batch_size=1",
         f"trainer.trainer.accumulate_grad_batches={accumulate}",
     )
@@ -127,7 +127,7 @@ def test_learning_rates_follow_the_closed_form(train, accumulate):
     with (run.directory / "metrics.csv").open() as file:
         found = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
     # the row of step t + 1 holds the rate that this step used
-    expected = [(1 - 0.9 ** (t + 1)) * max(1e-4, 2e-3 * (1 + t / 10.0) ** -0.5) for t in range(40)]
+    expected = [(1 - 0.9 ** (t + 1)) * max(1e-3, 2e-3 * (1 + t / 5.0) ** -0.5) for t in range(20)]
     assert found == pytest.approx(expected, rel=1e-12)
 
 

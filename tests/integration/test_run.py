@@ -13,7 +13,8 @@ from tests.integration.runs import TINY, weights_digest
 
 
 def test_a_run_leaves_its_records(train):
-    run = train(*TINY, "trainer.trainer.num_sanity_val_steps=1", "trainer.trainer.save_top_k=2")
+    demos = ("trainer.trainer.num_demos=1", "trainer.trainer.demo_seconds=1.0")
+    run = train(*TINY, *demos, "trainer.trainer.num_sanity_val_steps=1", "trainer.trainer.save_top_k=2")
     assert run.code == 0, run.output
     directory = run.directory
     for name in (
