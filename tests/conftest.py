@@ -8,8 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.containers.workplace import Workplace
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(
+        1
+    )  # threads of two processes wait for each other, on as many cores, ten times as long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from pipeline.config.schema import Config
@@ -224,10 +224,30 @@ def _say(topic: str, text: str) -> None:
     sys.stdout.flush()
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+class _Terminated:
+    """Leaves at SIGTERM, so that the temporary directory goes too.
+
+    Where the exit came while a library was at work, that may have made an error of its own of it.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        signal.signal(signal.SIGTERM, self._leave)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._number is not None:
+            raise SystemExit(128 + self._number) from None
+
+    def _leave(self, number: int, frame: FrameType | None) -> NoReturn:
+        self._number = number
+        raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _leave)  # else the temporary directory would stay
-    main()
+    with _Terminated():
+        main()
