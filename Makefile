@@ -89,10 +89,10 @@ sif-cpu: ## the same without CUDA: OUT=containers/euler-cpu.sif
 	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" containers/build.sh sif cpu $(OUT)
 
 test-containers: env ## build both CPU images on this machine and run in them (as root; 10 minutes)
-	$(VENV)/python -m pytest -m "containers and not long" tests/containers tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "containers and not long" tests/containers tests/slurm $(ARGS)
 
 test-containers-all: env ## build and run the CUDA image too, and all that images may meet
-	$(VENV)/python -m pytest -m containers tests/containers tests/slurm $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m containers tests/containers tests/slurm $(ARGS)
 
 reproduce: env ## is RUN=DIR the same here and now? STEPS=20; ARGS="--ignore commit" goes on although that differs
 	@$(VENV)/python -m pipeline.launch.reproduce $(if $(RUN),"$(RUN)") $(if $(STEPS),--steps $(STEPS)) $(ARGS)

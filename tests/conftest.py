@@ -35,4 +35,4 @@ def site() -> Iterator[Workplace]:
 @pytest.fixture(scope="session")
 def sif_cpu(site: Workplace) -> Path:
     """Return the CPU image for Apptainer."""
-    return site.sif("cpu")
+    return site.sif_cpu

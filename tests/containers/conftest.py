@@ -1,4 +1,7 @@
-"""The images of a session: built once from the checkout, by an engine and an Apptainer that are stopped at the end."""
+"""The images of a session: built once from the checkout, by an engine and an Apptainer that are stopped at the end.
+
+Processes that share the tests share them by file: the engine serves one of them alone.
+"""
 
 import shutil
 import tempfile
@@ -8,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source_tree import ROOT
-from tests.containers.inside import InApptainer, InDocker, Inside
 from tests.containers.workplace import HERE, Workplace
 
 
@@ -30,14 +32,6 @@ def test_image(site: Workplace, image_cpu: str) -> str:
     build = [*site.docker, "build", "--network=none", "--build-arg", f"BASE_IMAGE={image_cpu}", "--tag", name]
     site.run(*build, "--file", HERE / "Dockerfile.tests", context, DOCKER_BUILDKIT="1")
     return name
-
-
-@pytest.fixture(params=["docker", "apptainer"])
-def inside(request: pytest.FixtureRequest, site: Workplace) -> Inside:
-    """Return how commands run inside each of the two images."""
-    if request.param == "docker":
-        return InDocker(site, request.getfixturevalue("image_cpu"))
-    return InApptainer(site, request.getfixturevalue("sif_cpu"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Commands inside an image: as an ordinary user, on a root that is read-only, without network."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,3 +56,8 @@ class InApptainer:
         sandbox = ["--containall", "--no-home", "--pwd", "/opt/euler"]
         apptainer = ["apptainer", "--silent", "exec", *sandbox, *binds, *settings]
         return self.workplace.as_user(*apptainer, self.image, *command, network=False)
+
+
+def facts(inside: Inside, folder: Path) -> dict[str, str]:
+    """Return what the image says that it is."""
+    return json.loads(inside("cat", "/opt/euler/image.json", folder=folder))

@@ -1,4 +1,7 @@
-"""A place with all that building and running images needs: packages, an engine, Apptainer, a base, wheels, a user."""
+"""A place with all that building and running images needs: packages, an engine, Apptainer, a base, wheels, a user.
+
+The processes of one test session share it: what one makes, the others wait for.
+"""
 
 import fcntl
 import os
@@ -7,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -35,16 +40,39 @@ class Workplace:
     def __init__(self) -> None:
         self.folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"euler-containers-{os.getuid()}"
         self.folder.mkdir(mode=0o755, exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # one engine works on its data at a time
-        self._engine: subprocess.Popen[bytes] | None = None
         # the programs of Debian's packages, whatever else is called docker here
         self.environment = os.environ | {"PATH": f"/usr/sbin:/usr/bin:/sbin:/bin:{os.environ['PATH']}"}
-        self._install()
         # what one session writes and the next does not want
-        self.session = Path(tempfile.mkdtemp(prefix="session-", dir=self.folder))
-        self.session.chmod(0o755)
-        self.environment |= self._lent()
+        self.session = self.folder / f"session-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+        self._engine: subprocess.Popen[bytes] | None = None
+        self._open = ExitStack()
+        with self._alone("set-up"):
+            self._install()
+            self.session.mkdir(mode=0o755, exist_ok=True)
+            self._users = self._open.enter_context((self.session / "users").open("w"))
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+            self.environment |= self._lent()
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """Keep the other processes of this machine from the same."""
+        with (self.folder / f"{what}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Return what one process makes for all of the session.
+
+        Args:
+            name: in the folder of the session.
+            make: is given the path.
+        """
+        made, path = self.session / f"{name}.made", self.session / name
+        with self._alone(name):
+            if not made.exists():
+                make(path)
+                made.touch()
+        return path
 
     def _lent(self) -> dict[str, str]:
         """A pip.conf and a CA bundle for the builds, which hold a secret."""
@@ -100,16 +128,18 @@ class Workplace:
     @cached_property
     def user(self) -> str:
         """An ordinary user, with the subordinate ids that unprivileged builds need."""
-        if self.attempt("id", USER)[0] != 0:
-            self.run("useradd", "--create-home", USER)
+        with self._alone("user"):
+            if self.attempt("id", USER)[0] != 0:
+                self.run("useradd", "--create-home", USER)
         return USER
 
     @cached_property
     def base(self) -> Path:
         """A minimal Debian, as a docker-archive."""
         archive = self.folder / "base.tar"
-        if not archive.exists():
-            self.run(HERE / "base.sh", archive)
+        with self._alone("base"):
+            if not archive.exists():
+                self.run(HERE / "base.sh", archive)
         return archive
 
     def wheels(self, flavour: str) -> Path:
@@ -120,40 +150,36 @@ class Workplace:
         locks = [part for name in names for part in ("-r", ROOT / "containers" / f"requirements-{name}.lock")]
         pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
         source = ["--only-binary", ":all:", "--no-binary", "antlr4-python3-runtime,deepspeed"]
-        self.run(
-            *pip,
-            *source,
-            "--require-hashes",
-            "--no-build-isolation",
-            "--dest",
-            folder,
-            *locks,
-            DS_BUILD_OPS="0",
-        )
-        (folder / "complete").touch()
+        how = ("--require-hashes", "--no-build-isolation", "--dest", folder)
+        with self._alone("wheels"):
+            self.run(*pip, *source, *how, *locks, DS_BUILD_OPS="0")
+            (folder / "complete").touch()
         return folder
 
     @cached_property
     def checkout(self) -> Path:
         """A copy of the checkout, with what is not committed, which the ordinary user may read."""
-        copy = self.session / "checkout"
+        return self.once("checkout", self._copy)
+
+    def _copy(self, copy: Path) -> None:
         self.run("git", "clone", "-q", "--no-hardlinks", ROOT, copy)
         difference = subprocess.run(
             ["git", "diff", "--binary", "HEAD"], cwd=ROOT, capture_output=True, check=True
         )
         if difference.stdout:
             subprocess.run(["git", "apply"], cwd=copy, input=difference.stdout, check=True)
-        return copy
 
     @cached_property
     def docker(self) -> tuple[str, ...]:
         """A private engine without a network or firewall of its own, and the client that speaks to it."""
+        self._open.enter_context(self._alone("engine"))  # one works on its data at a time
         state = self.folder / "engine"
         state.mkdir(exist_ok=True)
         socket, log = f"unix://{self.session}/docker.sock", self.session / "dockerd.log"
         with log.open("wb") as output:
             self._engine = subprocess.Popen(
-                ["dockerd", "--data-root", state, "--exec-root", self.session / "exec", "--host", socket]
+                ["setpriv", "--pdeathsig", "TERM"]  # it ends with the tests
+                + ["dockerd", "--data-root", state, "--exec-root", self.session / "exec", "--host", socket]
                 + [
                     "--pidfile",
                     self.session / "dockerd.pid",
@@ -178,7 +204,8 @@ class Workplace:
         found = shutil.which("apptainer")
         if found:
             return str(Path(found).parent)
-        self.run(HERE / "apptainer.sh", self.folder / "apptainer")
+        with self._alone("apptainer"):
+            self.run(HERE / "apptainer.sh", self.folder / "apptainer")
         return str(self.folder / "apptainer" / "bin")
 
     def as_user(self, *command: str | Path, network: bool = True, **environment: str) -> str:
@@ -204,6 +231,14 @@ class Workplace:
         self.as_user(*build, **(given | {"TMPDIR": str(place), "APPTAINER_TMPDIR": str(place)} | settings))
         return place / "image.sif"
 
+    @cached_property
+    def sif_cpu(self) -> Path:
+        """The CPU image for Apptainer, built from the definition."""
+        return self.once("euler-cpu.sif", self._build_sif_cpu)
+
+    def _build_sif_cpu(self, file: Path) -> None:
+        self.sif("cpu").rename(file)
+
     def sif_of_image(self, flavour: str) -> Path:
         """Build the SIF of the Docker image, as an ordinary user who may use the engine; return the file."""
         self.docker  # noqa: B018 - it has to run
@@ -211,9 +246,15 @@ class Workplace:
         return self.sif(flavour, BASE_IMAGE="", FROM="", DOCKER="docker")
 
     def close(self) -> None:
-        """Stop the engine that was started here, by its own process, and clean up."""
+        """Stop the engine that was started here, by its own process; the last of the session cleans up."""
         if self._engine is not None:
             self._engine.terminate()
             self._engine.wait(timeout=ENGINE_S)
-        shutil.rmtree(self.session, ignore_errors=True)
-        self._lock.close()
+        with self._alone("set-up"):
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                shutil.rmtree(self.session, ignore_errors=True)
+            self._open.close()

@@ -1,4 +1,4 @@
-"""What is in the images: who they say they are, and nothing that the build was lent."""
+"""The Docker image: who it says it is, nothing that the build was lent, and training."""
 
 import hashlib
 import json
@@ -7,15 +7,22 @@ import tarfile
 import pytest
 
 from tests.architecture.source_tree import ROOT
-from tests.containers.inside import InApptainer, InDocker
+from tests.containers.inside import InApptainer, InDocker, facts
+from tests.containers.training import TrainingInAnImage, check_fast_tests
 from tests.containers.workplace import SECRET
 
 pytestmark = pytest.mark.containers
 BLOCK = 1 << 22
 
 
-def facts(inside, folder):
-    return json.loads(inside("cat", "/opt/euler/image.json", folder=folder))
+class TestTraining(TrainingInAnImage):
+    @pytest.fixture
+    def inside(self, site, image_cpu):
+        return InDocker(site, image_cpu)
+
+
+def test_fast_tests(site, test_image, folder):
+    check_fast_tests(InDocker(site, test_image), folder)
 
 
 def docker_labels(site, image):
@@ -38,11 +45,6 @@ def test_images_say_what_they_are(site, image_cpu, sif_cpu, folder):
     assert ours["euler.lock"] == said["lock_sha256"] and ours["euler.torch"] == said["torch"]
     assert ours["org.opencontainers.image.revision"] == said["revision"]
     assert ours.items() <= sif_labels(site, sif_cpu).items()
-
-
-def test_the_folders_of_the_host_are_not_named_in_a_sif(site, sif_cpu, folder):
-    variables = InApptainer(site, sif_cpu)("env", folder=folder)
-    assert "WANDB_MODE=offline" in variables and "EULER_" not in variables
 
 
 def contains(stream, wanted):
@@ -69,19 +71,6 @@ def test_no_secret_in_any_layer(site, image_cpu, folder):
                 searched += member.size
     saved.unlink()
     assert searched > 10**9  # the layers are not packed
-
-
-def test_no_secret_in_the_sif(site, sif_cpu, folder):
-    search = (
-        f"grep -rlF -e {SECRET} -e {site.session} / --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev"
-    )
-    found = InApptainer(site, sif_cpu)(
-        "sh", "-c", f"{search} --exclude-dir=tmp 2>/dev/null || true", folder=folder
-    )
-    own_records = ("/etc/mtab", "/.singularity.d/")
-    assert [
-        line for line in found.splitlines() if not line.startswith((*own_records, str(site.session)))
-    ] == []
 
 
 def test_the_search_finds_what_is_there(tmp_path):
