@@ -26,18 +26,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.full_size import checked_config
-from pipeline.launch.directory import RunDirectory
+from benchmarks.recipe import QUIET, assemble, checked_config
 from pipeline.training import assembly
-from pipeline.training.callbacks.build import build_record
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
-from pipeline.training.callbacks.loss_record import LossRecord
-from pipeline.training.checkpoints.store import CheckpointStore
-from pipeline.training.module_build import build_module
-from pipeline.training.start import Start
-from pipeline.training.stopping import StopConditions
-from pipeline.training.strategy import Devices
-from pipeline.training.watch.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -104,31 +95,19 @@ def measure(run_dir: Path, batch_size: int, seconds: float, pairs: int) -> tuple
         "data.train_dataset.segments_per_epoch=64000",  # one long epoch: its ends cost something, too
         f"trainer.precision={'bf16-mixed' if torch.cuda.is_available() else '32-true'}",
         "trainer.trainer.max_epochs=100000",
-        "trainer.trainer.limit_val_batches=0",
-        "trainer.trainer.save_every_n_epochs=100000",
-        "trainer.trainer.save_every_n_minutes=null",
-        "trainer.trainer.enable_progress_bar=false",
-        "trainer.trainer.enable_model_summary=false",
+        *QUIET,
     )
-    config, run = checked.config, RunDirectory.of(checked.config)
-    data = assembly.build_data(config, checked.resources.batch_size, checked.resources.accumulate)
-    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None)
-    store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
-    stop = StopConditions(lambda: None, None, time.monotonic())
-    checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))
-    loggers = assembly.build_run_loggers(
-        config, checked.losses, run.path, Start(None, None, None, "untrained", ())
-    )
-    devices = Devices(checked.resources.use_gpu, 1, checked.resources.effective_batch)
-    watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
-    record = build_record(config, run.path)
-    trainer = assembly.build_trainer(
-        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
-    )
-    windows = Windows(checkpoints, seconds, pairs, warm_up_steps=300 if devices.use_gpu else 2)
-    trainer.callbacks.insert(0, windows)  # type: ignore[attr-defined]
-    trainer.fit(module, datamodule=data)
-    return windows.measured, store.last.stat().st_size / 1e6
+    data = assembly.build_data(checked.config, checked.resources.batch_size, checked.resources.accumulate)
+    warm_up_steps = 300 if checked.resources.use_gpu else 2
+    windows: list[Windows] = []
+
+    def observe(checkpoints: RunCheckpoints) -> Windows:
+        windows.append(Windows(checkpoints, seconds, pairs, warm_up_steps))
+        return windows[0]
+
+    run = assemble(checked, observe)
+    run.trainer.fit(run.module, datamodule=data)
+    return windows[0].measured, run.store.last.stat().st_size / 1e6
 
 
 def main() -> int:

@@ -12,22 +12,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.full_size import checked_config
+from benchmarks.recipe import QUIET, assemble, checked_config
 from pipeline.data.datamodule import AudioDataModule
 from pipeline.data.dataset import Batch
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, SampleKey
-from pipeline.launch.directory import RunDirectory
 from pipeline.launch.preflight import Preflight
-from pipeline.training import assembly
-from pipeline.training.callbacks.build import build_record
-from pipeline.training.callbacks.loss_record import LossRecord
-from pipeline.training.checkpoints.store import CheckpointStore
-from pipeline.training.module_build import build_module
 from pipeline.training.ranks.agreement import StopRequested
-from pipeline.training.start import Start
-from pipeline.training.stopping import StopConditions
-from pipeline.training.strategy import Devices
-from pipeline.training.watch.watchdog import Watchdog
 
 WINDOW = "window"
 STEPS_PER_EPOCH = 4096  # more than are ever measured: an epoch's end costs something, too
@@ -118,31 +108,13 @@ def run_rank(run_dir: Path, warm_up_steps: int, overrides: list[str], experiment
         run_dir,
         "trainer.logger=none",
         "trainer.trainer.max_epochs=1",
-        "trainer.trainer.limit_val_batches=0",
-        "trainer.trainer.save_every_n_epochs=100000",
-        "trainer.trainer.save_every_n_minutes=null",
-        "trainer.trainer.enable_progress_bar=false",
-        "trainer.trainer.enable_model_summary=false",
+        *QUIET,
         *overrides,
         experiment=experiment,
     )
-    config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
-    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None)
-    store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
-    stop = StopConditions(lambda: None, None, time.monotonic())
-    checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))
-    loggers = assembly.build_run_loggers(
-        config, checked.losses, run.path, Start(None, None, None, "untrained", ())
-    )
-    devices = Devices(resources.use_gpu, resources.world_size, resources.effective_batch)
-    watchdog = Watchdog(None, rank=0, end=lambda verdict, is_speaker: None)
-    record = build_record(config, run.path)
-    trainer = assembly.build_trainer(
-        config, devices, run.path, run.profiler, loggers, checkpoints, watchdog, record
-    )
-    trainer.callbacks.insert(0, Gate(warm_up_steps))  # type: ignore[attr-defined]
+    run = assemble(checked, lambda checkpoints: Gate(warm_up_steps))
     try:
-        trainer.fit(module, datamodule=ResidentBatch(checked))
+        run.trainer.fit(run.module, datamodule=ResidentBatch(checked))
     except StopRequested:
         return
     raise SystemExit(f"the epoch of {STEPS_PER_EPOCH} steps is over; measure fewer or shorter windows")

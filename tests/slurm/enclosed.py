@@ -1,9 +1,7 @@
 """An ordinary user of a cluster that has Apptainer, who submits from an environment without torch."""
 
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,31 +100,6 @@ class EnclosedSweep(Sweep):
             text=True,
             timeout=600,
         )
-
-
-def reachable_python(folder: Path, packages: Path) -> Path:
-    """Return an interpreter that every user may run, with these packages and no others.
-
-    Args:
-        folder: for a copy of this interpreter.
-        packages: a site-packages.
-    """
-    base, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
-    skipped = shutil.ignore_patterns("site-packages", "test", "idlelib", "__pycache__", "config-*")
-    shutil.copytree(base / "lib" / version, folder / "lib" / version, ignore=skipped, symlinks=True)
-    for library in (base / "lib").glob("libpython*.so*"):
-        shutil.copy(library, folder / "lib")
-    (folder / "bin").mkdir()
-    shutil.copy(base / "bin" / version, folder / "bin")
-    shutil.copytree(packages, folder / "lib" / version / "site-packages")
-    program = folder / "python"
-    program.write_text(
-        f"#!/bin/sh\nexport LD_LIBRARY_PATH={folder / 'lib'} PYTHONHOME={folder}\n"
-        f'exec {folder / "bin" / version} "$@"\n',
-        encoding="utf-8",
-    )
-    program.chmod(0o755)
-    return program
 
 
 def light_packages() -> Path:

@@ -44,3 +44,12 @@ def kill_rank_0(sweep: Sweep) -> None:
 def kill_rank_1(sweep: Sweep) -> None:
     """Kill another process, with SIGKILL."""
     sweep.kill_rank(1)
+
+
+def preempt_once(sweep: Sweep) -> None:
+    """Preempt the one job in its training; it saves, comes back once and completes."""
+    sweep.wait_for_step(8)
+    preempt(sweep)
+    (job,) = sweep.cluster.end_of_jobs()
+    assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
+    sweep.check_nothing_lost()

@@ -17,8 +17,8 @@ from tests.slurm.enclosed import (
     Place,
     light_packages,
     open_fuse,
-    reachable_python,
 )
+from tests.slurm.interpreter import reachable_python
 from tests.slurm.submitted import give
 from tests.slurm.test_frozen import copy_checkout
 
@@ -37,7 +37,7 @@ def place(workplace, request):
         programs = request.getfixturevalue("site").apptainer
     subprocess.run(["userdel", USER], capture_output=True)
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/bash", USER], check=True)
-    python = reachable_python(workplace / "light", light_packages())
+    python = reachable_python(workplace / "light", light_packages(), is_copied=True)
     with open_fuse() as entry:
         yield Place(entry, Path(image), Path(programs), python)
     subprocess.run(["userdel", USER], check=True)
@@ -133,11 +133,7 @@ def test_two_nodes(sweep, reference):
     assert shown.returncode == 0 and not sweep.home.exists(), shown.stderr
     sweep.submit(*common)
     assert (sweep.home / "scripts" / "0.sh").read_text(encoding="utf-8") == shown.stdout
-    sweep.wait_for_step(8)
-    strikes.preempt(sweep)
-    (job,) = sweep.cluster.end_of_jobs()
-    assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
-    sweep.check_nothing_lost()
+    strikes.preempt_once(sweep)
     sweep.check_equal(expected)
 
 

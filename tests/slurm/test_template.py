@@ -29,10 +29,7 @@ def test_it_is_preempted(sweep, reference):
     _submit(sweep)
     sweep.wait_for_step(8)
     shutil.rmtree(sweep.checkout)
-    strikes.preempt(sweep)
-    (job,) = sweep.cluster.end_of_jobs()
-    assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
-    sweep.check_nothing_lost()
+    strikes.preempt_once(sweep)
     sweep.check_equal(expected)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import recipes, strikes
+from tests.slurm.interpreter import reachable_python
 from tests.slurm.submitted import Interpreter, give
 from tests.slurm.test_frozen import copy_checkout
 
@@ -29,29 +30,14 @@ def _can_read(user: str, path: str | Path) -> bool:
     return subprocess.run(["runuser", "-u", user, "--", "test", "-r", path]).returncode == 0
 
 
-def _reachable_python(user: str, folder: Path) -> Path:
+def _python_of(user: str, folder: Path) -> Path:
     """Return an interpreter that a user may run: this one, or a copy where this one lies in a closed home."""
     packages = Path(sysconfig.get_path("purelib"))
     if not _can_read(user, packages / "torch" / "__init__.py"):
         pytest.skip(f"another user cannot read {packages}")
     if _can_read(user, sys.executable):
         return Path(sys.executable)
-    base, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
-    skipped = shutil.ignore_patterns("site-packages", "test", "idlelib", "__pycache__", "config-*")
-    shutil.copytree(base / "lib" / version, folder / "lib" / version, ignore=skipped, symlinks=True)
-    for library in (base / "lib").glob("libpython*.so*"):
-        shutil.copy(library, folder / "lib")
-    (folder / "bin").mkdir()
-    shutil.copy(base / "bin" / version, folder / "bin")
-    (folder / "lib" / version / "site-packages").symlink_to(packages)
-    program = folder / "python"
-    program.write_text(
-        f"#!/bin/sh\nexport LD_LIBRARY_PATH={folder / 'lib'} PYTHONHOME={folder}\n"
-        f'exec {folder / "bin" / version} "$@"\n',
-        encoding="utf-8",
-    )
-    program.chmod(0o755)
-    return program
+    return reachable_python(folder, packages, is_copied=False)
 
 
 def test_an_ordinary_user(user, sweep, shared, reference):
@@ -60,15 +46,11 @@ def test_an_ordinary_user(user, sweep, shared, reference):
     sweep.checkout = copy_checkout(sweep.folder / "checkout")
     base = sweep.folder / "base"
     base.mkdir()
-    sweep.interpreter = Interpreter(sweep.folder, program=_reachable_python(user, base))
+    sweep.interpreter = Interpreter(sweep.folder, program=_python_of(user, base))
     sweep.interpreter.write()
     give(sweep.folder, user)
     sweep.user = user
     sweep.submit(*recipes.TWO_NODES.common, *recipes.TWO_NODES.job)
-    sweep.wait_for_step(8)
-    strikes.preempt(sweep)
-    (job,) = sweep.cluster.end_of_jobs()
-    assert job.state == "COMPLETED" and sweep.cluster.restarts(job.name) == 1
-    sweep.check_nothing_lost()
+    strikes.preempt_once(sweep)
     assert {path.owner() for path in sweep.home.rglob("*")} == {user}
     sweep.check_equal(expected)
