@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from pipeline.launch.slurm import examine_cluster, examine_machine
+from pipeline.launch.slurm import examine_cluster, examine_images, examine_machine
 from pipeline.launch.slurm.cli import run_command, say
 from pipeline.launch.slurm.finding import MISSING, Finding
 
@@ -14,6 +14,7 @@ _PARTS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("folders", examine_machine.folders),
     ("data", examine_machine.audio),
     ("Weights & Biases", examine_machine.wandb),
+    ("images", examine_images.images),
     ("SLURM", examine_cluster.cluster),
 )
 

@@ -1,4 +1,4 @@
-"""`make logs`: what the job of a run wrote, and what its first rank wrote."""
+"""`make logs`: what the job of a run wrote, or its first rank where no job did."""
 
 import argparse
 import os
@@ -14,18 +14,18 @@ from pipeline.launch.slurm.targets import one_run
 
 
 def log_files(point: Point) -> list[Path]:
-    """Return the logs of a run that there are: that of its newest job, and those of its ranks.
+    """Return the logs of a run that there are: that of its newest job, which holds that of rank 0, or rank 0's own.
 
     A job and its restarts share one; a successor in a chain has one of its own beside it.
     """
-    found = []
     if point.submissions:
         folder = Path(point.submissions[-1].log).parent
         names = dict.fromkeys((*point.jobs, *facts.read(point.directory).jobs))
         written = [path for path in (folder / f"{name}.log" for name in names) if path.is_file()]
-        found = sorted(written, key=lambda path: path.stat().st_mtime_ns)[-1:]
+        if written:
+            return [max(written, key=lambda path: path.stat().st_mtime_ns)]
     ranks = point.directory.glob("logs/rank-*.log")
-    return [*found, *sorted(ranks, key=lambda path: (len(path.name), path.name))[:1]]
+    return sorted(ranks, key=lambda path: (len(path.name), path.name))[:1]
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline.launch.slurm import examine_cluster, examine_machine
+from pipeline.launch.slurm import examine_cluster, examine_images, examine_machine
 from tests.architecture.source_tree import ROOT
 
 CONFIG = (
@@ -106,4 +106,45 @@ def test_what_a_cluster_may_lack(slurm):
     slurm.set("sinfo", "", code=1, errors="Unable to contact slurm controller")
     assert lines(examine_cluster.cluster) == [
         ("missing", "the controller does not answer", "sinfo says why; is this a login node?")
+    ]
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Return how to put a program on the path, which holds nothing else but a shell."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shell = "/bin/sh"
+
+    def put(name, lines):
+        (tmp_path / name).write_text(f"#!{shell}\n{lines}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+
+    return put
+
+
+def test_no_program_for_images(programs):
+    ((word, text, remedy),) = lines(examine_images.images)
+    assert (word, text) == ("note", "no Apptainer and no Docker here") and "container.executable" in remedy
+
+
+def test_programs_for_images(programs, tmp_path):
+    programs("apptainer", "echo apptainer version 1.4")
+    programs("docker", "echo 28.0")
+    open_fuse = tmp_path / "fuse"
+    open_fuse.touch()
+    found = lines(lambda: examine_images.images(open_fuse))
+    assert [(word, text) for word, text, _ in found] == [
+        ("ok", "apptainer version 1.4"),
+        ("ok", "docker, engine 28.0"),
+    ]
+    absent = lines(lambda: examine_images.images(tmp_path / "none"))
+    assert absent[1][0] == "note" and "unpack its image" in absent[1][1]
+
+
+def test_programs_that_do_not_run(programs):
+    programs("singularity", "exit 1")
+    programs("docker", "echo cannot connect >&2; exit 1")
+    assert [(word, text) for word, text, _ in lines(examine_images.images)] == [
+        ("note", "singularity: does not run"),
+        ("note", "docker: no engine answers"),
     ]
