@@ -1,7 +1,7 @@
 """Reading audio files: headers that can be trusted, and crops that equal the same part of the whole file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ VORBIS_TO_WAV_ORDER = {
     7: (0, 2, 1, 6, 5, 3, 4),
     8: (0, 2, 1, 7, 5, 6, 3, 4),
 }
+# Where a handle that has decoded one part may give another part wrong, or not at all.
+_REOPENED_CODECS = ("MPEG_LAYER_III", "VORBIS", "OPUS")
 _CHECKED_FRAMES = 1024
 _LONGEST_FRAMES = 1 << 40  # FLAC from a pipe claims 2**63 - 1
 _BLOCK_FRAMES = 1 << 16
@@ -76,24 +78,17 @@ def probe(path: Path) -> AudioInfo:
     """
     if os.stat(path).st_size == 0:
         raise UnreadableAudioError(str(path), "empty file (0 bytes)")
-    with _quiet(path), _open(path) as reader:
-        info = AudioInfo(reader.frames, reader.samplerate, reader.channels, reader.subtype)
-    if info.num_frames > _LONGEST_FRAMES:
-        raise UnreadableAudioError(
-            str(path), "the header does not tell the length (streamed); encode it again"
-        )
-    missing = end_is_missing(path)
-    if missing:
-        raise UnreadableAudioError(str(path), f"truncated: {missing}")
-    if info.num_frames <= 0:
-        raise UnreadableAudioError(str(path), "holds no audio (0 frames)")
-    if info.codec == "MPEG_LAYER_III" and not has_mp3_length_header(path):
-        if last_mp3_frame_is_cut(path):
-            raise UnreadableAudioError(str(path), "truncated: the last MP3 frame is cut")
-        info = info._replace(num_frames=_decodable_frames(path, info.num_frames))
-    checked = min(_CHECKED_FRAMES, info.num_frames)
-    for start in (0, (info.num_frames - checked) // 2, info.num_frames - checked):
-        read_crop(path, start, checked)
+    with _quiet(path):
+        with _open(path) as reader:
+            info = _checked_header(path, reader)
+            if info.codec not in _REOPENED_CODECS and _decodes(path, reader, info):
+                return info
+        if info.codec == "MPEG_LAYER_III" and not has_mp3_length_header(path):
+            if last_mp3_frame_is_cut(path):
+                raise UnreadableAudioError(str(path), "truncated: the last MP3 frame is cut")
+            info = info._replace(num_frames=_decodable_frames(path, info.num_frames))
+        for start, num_frames in _checked_parts(info):
+            read_crop(path, start, num_frames)
     return info
 
 
@@ -120,17 +115,9 @@ def read_crop(path: Path, start: int, num_frames: int) -> Waveform:
         codec, frames = _decode(path, start, num_frames)
     except OSError as error:
         raise UnreadableAudioError(str(path), f"cannot be opened ({error.strerror})") from error
-    if len(frames) < num_frames:
-        raise UnreadableAudioError(
-            str(path),
-            f"truncated or damaged: only {len(frames)} of {num_frames} frames decode at frame {start}",
-        )
+    _check_frames(path, start, num_frames, frames)
     if frames.dtype == np.int16:
         return from_pcm16(frames)
-    if not np.isfinite(frames).all():
-        raise UnreadableAudioError(
-            str(path), f"NaN or infinite samples between frames {start} and {start + num_frames}"
-        )
     order = VORBIS_TO_WAV_ORDER.get(frames.shape[1]) if codec in ("VORBIS", "OPUS") else None
     return np.ascontiguousarray(frames.T if order is None else frames.T[list(order)])
 
@@ -180,6 +167,49 @@ def convert_segment(
     file_end = resampled_length(info.num_frames, info.sample_rate_hz, sample_rate_hz) - start
     segment[:, max(0, file_end) :] = 0.0  # where the filter rings on
     return convert_channels(segment, channels)
+
+
+def _checked_header(path: Path, reader: _Reader) -> AudioInfo:
+    info = AudioInfo(reader.frames, reader.samplerate, reader.channels, reader.subtype)
+    if info.num_frames > _LONGEST_FRAMES:
+        raise UnreadableAudioError(
+            str(path), "the header does not tell the length (streamed); encode it again"
+        )
+    missing = end_is_missing(path)
+    if missing:
+        raise UnreadableAudioError(str(path), f"truncated: {missing}")
+    if info.num_frames <= 0:
+        raise UnreadableAudioError(str(path), "holds no audio (0 frames)")
+    return info
+
+
+def _decodes(path: Path, reader: _Reader, info: AudioInfo) -> bool:
+    """Whether an open file decodes where it is checked; what does not is read anew, to say why."""
+    try:
+        for start, num_frames in _checked_parts(info):
+            _check_frames(path, start, num_frames, _seek_and_read(path, reader, start, num_frames))
+    except (soundfile.LibsndfileError, UnreadableAudioError):
+        return False
+    return True
+
+
+def _checked_parts(info: AudioInfo) -> Iterator[tuple[int, int]]:
+    """First frame and number of frames of the start, the middle and the end."""
+    checked = min(_CHECKED_FRAMES, info.num_frames)
+    for start in (0, (info.num_frames - checked) // 2, info.num_frames - checked):
+        yield start, checked
+
+
+def _check_frames(path: Path, start: int, num_frames: int, frames: NDArray[Any]) -> None:
+    if len(frames) < num_frames:
+        raise UnreadableAudioError(
+            str(path),
+            f"truncated or damaged: only {len(frames)} of {num_frames} frames decode at frame {start}",
+        )
+    if frames.dtype != np.int16 and not np.isfinite(frames).all():
+        raise UnreadableAudioError(
+            str(path), f"NaN or infinite samples between frames {start} and {start + num_frames}"
+        )
 
 
 def _open(path: Path) -> _Reader:
