@@ -50,7 +50,7 @@ test: env ## run all tests
 	$(VENV)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: env ## run the tests that take minutes each
-	$(VENV)/python -m pytest -n $(JOBS) --dist load -m "long and not slurm" $(ARGS)
+	$(VENV)/python -m pytest -n $(JOBS) --dist load -m "long and not slurm and not containers" $(ARGS)
 
 chaos: env ## kill N=100 runs and compare how they end; WHAT=strategies N=30, WHAT=signals N=20, WHAT=writes N=200, WHAT=break N=seed, SEED=1
 	$(VENV)/python -m tests.integration.chaos --$(WHAT) $(N) --seed $(SEED) $(ARGS)

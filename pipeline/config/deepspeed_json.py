@@ -54,7 +54,7 @@ _OWNED = {
         ("flops_profiler", "comms_logger"), "profiles are written by trainer.trainer.profile; leave it out"
     ),
     "checkpoint": _OWN_CHECKPOINTS,
-    "activation_checkpointing": "these models have no layers that recompute their activations; leave it out",
+    "activation_checkpointing": "set it with model.autoencoder.activation_checkpointing",
     "zero_allow_untested_optimizer": "every optimiser that trainer.optimizer accepts is tested; leave it out",
 }
 _OFFLOAD = (

@@ -167,16 +167,22 @@ def results(
 
 def out_of_memory_advice(config: Config, resources: Resources, reason: str) -> str:
     """Return what to do when the device's memory is exhausted, with the current values."""
-    trainer_settings, segment = config.trainer, config.data.segment_frames
-    mixed = trainer_settings.precision in ("bf16-mixed", "16-mixed")
-    return (
-        f"the device is out of memory ({'. '.join(reason.splitlines()[0].split('. ')[:2])}).\n"
-        f"  reduce data.train_dataloader.batch_size (now {resources.batch_size} per process)\n"
-        f"  and keep the effective batch of {resources.effective_batch} with trainer.trainer.accumulate_grad_batches "
-        f"(now {resources.accumulate})\n"
-        f"  shorten data.segment_frames (now {segment})"
-        + ("" if mixed else f"\n  set trainer.precision=bf16-mixed (now {trainer_settings.precision})")
-    )
+    precision, chunks = config.trainer.precision, config.model.autoencoder.chunk_frames
+    lines = [
+        f"the device is out of memory ({'. '.join(reason.splitlines()[0].split('. ')[:2])}).",
+        f"reduce data.train_dataloader.batch_size (now {resources.batch_size} per process; make largest-batch finds "
+        "the largest)",
+        f"and keep the effective batch of {resources.effective_batch} with trainer.trainer.accumulate_grad_batches "
+        f"(now {resources.accumulate})",
+        f"shorten data.segment_frames (now {config.data.segment_frames})",
+    ]
+    if precision not in ("bf16-mixed", "16-mixed"):
+        lines.append(f"set trainer.precision=bf16-mixed (now {precision})")
+    if not config.model.autoencoder.activation_checkpointing:
+        lines.append("set model.autoencoder.activation_checkpointing=true, for one more forward pass of time")
+    if chunks is None or chunks > config.data.segment_frames // 2:
+        lines.append(f"take segments in parts with model.autoencoder.chunk_frames (now {chunks or 'null'})")
+    return "\n  ".join(lines)
 
 
 def resume_command(run_dir: Path) -> str:

@@ -6,7 +6,10 @@ import os
 
 import pytest
 
-from pipeline.launch.report import plain_errors
+from pipeline.config.compose import settle
+from pipeline.launch.report import out_of_memory_advice, plain_errors
+from pipeline.launch.resources import Resources
+from tests.config.compositions import compose
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +52,21 @@ def test_a_path_that_may_not_be_used_is_one_line(capsys, number):
     assert line.startswith(f"/runs/a/sessions.jsonl: {os.strerror(number)}; ")
     with pytest.raises(OSError), plain_errors():
         raise OSError(number, os.strerror(number))
+
+
+REASON = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139 GiB"
+SAVING = (
+    "trainer.precision=bf16-mixed",
+    "model.autoencoder.activation_checkpointing=true",
+    "model.autoencoder.chunk_frames=8",
+)
+
+
+def test_advice_names_what_would_save_memory_and_is_not_done_yet():
+    resources = Resources(use_gpu=True, processes_per_node=2, num_nodes=1, batch_size=16, accumulate=1)
+    advice = out_of_memory_advice(settle(compose()), resources, REASON)
+    for said in ("Tried to allocate 2.00 GiB)", "now 16 per process", "make largest-batch", "batch of 32"):
+        assert said in advice
+    assert all(setting.split("=")[0] in advice for setting in SAVING)
+    advice = out_of_memory_advice(settle(compose(*SAVING)), resources, REASON)
+    assert not any(setting.split("=")[0] in advice for setting in SAVING)
