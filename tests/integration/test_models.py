@@ -76,9 +76,9 @@ def test_two_ranks_train_the_weights_and_statistics_of_one(train, name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", DEMANDING)
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_run_that_was_interrupted_ends_with_the_same_weights(train, name, num_processes):
-    ranks = ("trainer.strategy=ddp", "trainer.num_processes=2") if num_processes == 2 else ()
+@pytest.mark.parametrize("strategy", ["alone", "ddp", "deepspeed"])
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(train, name, strategy):
+    ranks = () if strategy == "alone" else (f"trainer.strategy={strategy}", "trainer.num_processes=2")
     common = (*SMALL, *DEMANDING[name], *ranks)
     whole = train(*common, "trainer.trainer.max_steps=6", name="whole")
     again = train(*common, "trainer.trainer.max_steps=6", name="again")
