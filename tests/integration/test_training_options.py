@@ -90,12 +90,14 @@ def test_options_are_the_same_on_ranks_and_batches(train, precision):
         ),
     ]
     assert all(run.code == 0 for run in runs), "".join(run.output for run in runs)
-    tolerance = 1e-9 if precision == "64-true" else 5e-2
+    # near silence the gradient of the phase is as large as bf16's rounding lets it be, and its norm with it
+    weights, norms = (1e-9, 1e-9) if precision == "64-true" else (5e-3, 0.2)
     expected = state(runs[0])
     for run in runs[1:]:
         found = state(run)
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
+            tolerance = norms if name == "losses.balancer.norms" else weights
+            torch.testing.assert_close(found[name], value, rtol=tolerance, atol=weights, msg=name)
 
 
 @pytest.mark.long
