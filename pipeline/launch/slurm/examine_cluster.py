@@ -2,12 +2,10 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 
-from pipeline.launch.slurm.finding import MISSING, NOTE, OK, Finding
+from pipeline.launch.slurm.finding import MISSING, NOTE, OK, Finding, ask
 
-_PATIENCE_S = 15.0
 _COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 _NO_REQUEUE = (
     "site.requeue=false: chains of jobs do the same; or ask the administrator for JobRequeue=1, or whether your own "
@@ -23,15 +21,13 @@ def cluster() -> Iterator[Finding]:
         return
     if absent:
         yield Finding(MISSING, f"commands: {', '.join(absent)}", "load the cluster's SLURM module")
-    partitions = _ask("sinfo", "--noheader", "--format=%P|%a|%l|%D|%T|%G")
+    partitions = ask("sinfo", "--noheader", "--format=%P|%a|%l|%D|%T|%G")
     if partitions is None:
         yield Finding(MISSING, "the controller does not answer", "sinfo says why; is this a login node?")
         return
     yield from _partitions(partitions)
-    yield from _settings(_ask("scontrol", "show", "config") or "")
-    accounts = _ask(
-        "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID", "--starttime=now"
-    )
+    yield from _settings(ask("scontrol", "show", "config") or "")
+    accounts = ask("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID", "--starttime=now")
     if accounts is None:
         yield Finding(
             NOTE,
@@ -78,12 +74,3 @@ def _settings(text: str) -> Iterator[Finding]:
     mode = values["PreemptMode"].strip() if "PreemptMode" in values else None
     if mode is not None:
         yield Finding(OK, f"preemption: {mode}")
-
-
-def _ask(*command: str) -> str | None:
-    """Return what a command prints, None where it does not answer."""
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return ended.stdout if ended.returncode == 0 else None

@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.launch.slurm.finding import NOTE, OK, Finding
+from pipeline.launch.slurm.finding import NOTE, OK, Finding, ask
 
-_PATIENCE_S = 15.0
 _NONE = (
     "only container.image=... and docker run need one; on a cluster, load its Apptainer module, or name the program "
     "with container.executable"
@@ -48,10 +46,5 @@ def images(fuse: Path = Path("/dev/fuse")) -> Iterator[Finding]:
 
 
 def _first_line(*command: str) -> str | None:
-    """Return the first line that a command prints, None where it fails."""
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = ended.stdout.split("\n")
-    return lines[0].strip() if ended.returncode == 0 and lines[0].strip() else None
+    """Return the first line that a command prints, None where there is none."""
+    return (ask(*command) or "").partition("\n")[0].strip() or None

@@ -1,8 +1,10 @@
-"""One thing that `make doctor` has looked at."""
+"""One thing that `make doctor` has looked at, and how it asks programs."""
 
+import subprocess
 from dataclasses import dataclass
 
 OK, NOTE, MISSING = "ok", "note", "missing"
+_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -20,3 +22,12 @@ class Finding:
     text: str
     remedy: str = ""
     stops_training: bool = False
+
+
+def ask(*command: str) -> str | None:
+    """Return what a command prints, None where it does not answer."""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ended.stdout if ended.returncode == 0 else None
