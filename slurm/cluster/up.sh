@@ -15,22 +15,31 @@ dir=${1:-${TMPDIR:-/tmp}/euler-slurm-$UID}
 port=${2:-16800}
 export PATH=$PATH:/usr/sbin:/sbin
 
-install_packages() {
-  local need missing=()
+missing_packages() {
+  local need
   for need in slurmctld:slurm-wlm slurmd:slurm-wlm sbatch:slurm-wlm munged:munge slurmdbd:slurmdbd mariadbd:mariadb-server; do
-    command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+    command -v "${need%%:*}" >/dev/null || echo "${need##*:}"
   done
+}
+
+install_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
   [ ${#missing[@]} -eq 0 ] && return
   if ! command -v apt-get >/dev/null; then
     echo "slurm/cluster: ${missing[*]} missing, and there is no apt-get; use Debian or Ubuntu, or install them" >&2
     exit 1
   fi
-  if ! { apt-get update -q &&
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$dir/apt.log" 2>&1; then
+  exec 8</var/lib/apt/lists # apt-get update does not wait for another one, which starts another cluster here
+  flock 8
+  mapfile -t missing < <(missing_packages)
+  if [ ${#missing[@]} -gt 0 ] && ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+    -o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}"; } >"$dir/apt.log" 2>&1 8>&-; then
     tail -n 20 "$dir/apt.log" >&2
     echo "slurm/cluster: apt-get failed, see $dir/apt.log" >&2
     exit 1
   fi
+  exec 8>&-
 }
 
 is_up() {
