@@ -5,6 +5,7 @@ from torch.nn import functional
 
 from pipeline.dsp.padding import reflect_pad, zero_pad
 from pipeline.layers.convolution import Convolution, ConvStyle
+from pipeline.layers.folding import AxisTaps, Grid, Size
 
 
 class _PaddedConvolution(Convolution):
@@ -30,6 +31,7 @@ class _PaddedConvolution(Convolution):
         amounts = [(total - total // 2, total // 2) for total in totals]
         if style.causal:
             amounts[-1] = (totals[-1], 0)
+        self.padding = amounts
         # Equal zeros on both sides are left to the library's convolution, which needs no copy for them.
         by_library = style.pad_mode == "zeros" and all(before == after for before, after in amounts)
         self.library_padding = tuple(before if by_library else 0 for before, _ in amounts)
@@ -38,10 +40,13 @@ class _PaddedConvolution(Convolution):
     def pad(self, features: Tensor) -> Tensor:
         """Pads the axes after the channels."""
         for dim, amount in enumerate(self.own_padding, start=2):
-            in_time = dim == features.dim() - 1
-            reflects = self.style.pad_mode == "reflect" and not (in_time and self.style.causal)
+            reflects = self.reflects(in_time=dim == features.dim() - 1)
             features = (reflect_pad if reflects else zero_pad)(features, amount, dim)
         return features
+
+    def reflects(self, in_time: bool) -> bool:
+        """Whether an axis is mirrored at its ends: a causal layer sees zeros before the first frame."""
+        return self.style.pad_mode == "reflect" and not (in_time and self.style.causal)
 
 
 class Conv1d(_PaddedConvolution):
@@ -105,6 +110,24 @@ class Conv2d(_PaddedConvolution):
         )
         return self.finish(self.by_parts(output))
 
+    def taps(self, grid: Grid, size: Size) -> tuple[AxisTaps, AxisTaps]:
+        """How it maps a folded map to one in blocks of a size, along bins and along frames."""
+        found = []
+        for axis, source in enumerate((grid.bins, grid.frames)):
+            padding = self.padding[axis]
+            found.append(
+                AxisTaps.strided(
+                    source,
+                    size[axis],
+                    kernel=self.kernel_size[axis],
+                    stride=self.stride[axis],
+                    dilation=self.dilation[axis],
+                    before=padding[0],
+                    mirrored=padding if self.reflects(in_time=axis == 1) else None,
+                )
+            )
+        return found[0], found[1]
+
 
 class ConvTranspose2d(Convolution):
     """Upsampling over (B, channels, F, T) by exactly the stride, with a kernel of twice the stride.
@@ -138,6 +161,7 @@ class ConvTranspose2d(Convolution):
         # without a copy, except where the stride is 1: it cannot cut one side only.
         self.library_padding, self.output_padding = [0, 0], [0, 0]
         # The library always cuts both sides, so a causal layer cuts the end by itself.
+        self.extra_bins = extra_bins
         by_library = (stride[0] > 1, stride[1] > 1 and not style.causal)
         for axis, (step, extra) in enumerate(zip(stride, (extra_bins, 0), strict=True)):
             if by_library[axis]:
@@ -157,3 +181,14 @@ class ConvTranspose2d(Convolution):
         elif self.stride[1] == 1:
             output = output.narrow(3, 1, features.shape[3])
         return self.finish(output)
+
+    def taps(self, grid: Grid) -> tuple[AxisTaps, AxisTaps]:
+        """How it maps a map that is not folded to one in blocks of its stride, along bins and along frames."""
+        bins, frames = self.stride
+        cut_bins = self.library_padding[0] if bins > 1 else 1
+        cut_frames = 0 if self.style.causal else self.library_padding[1] if frames > 1 else 1
+        num_bins = grid.bins.length * bins + self.extra_bins
+        return (
+            AxisTaps.transposed(grid.bins, stride=bins, cut=cut_bins, length=num_bins),
+            AxisTaps.transposed(grid.frames, stride=frames, cut=cut_frames, length=grid.frames.length * frames),
+        )

@@ -15,6 +15,7 @@ from pipeline.dsp.stft import Stft
 from pipeline.errors import ShapeError
 from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.bottleneck.base import Bottleneck, Noise
+from pipeline.models.form import Form
 from pipeline.models.latent_mask import mask_latents
 from pipeline.models.pieces import PiecePlan, decode_in_pieces, encode_in_pieces
 from pipeline.models.training_options import TrainingOptions
@@ -79,6 +80,11 @@ class SpectrogramAutoencoder(nn.Module):
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.apply_target = apply_target
         self.options = TrainingOptions()
+
+    def set_form(self, form: Form) -> None:
+        """Make encoder and decoder compute in a form."""
+        self.encoder.set_form(form)
+        self.decoder.set_form(form)
 
     @property
     def latent_channels(self) -> int:

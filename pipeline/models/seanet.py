@@ -9,7 +9,6 @@ al., FunCodec, 2023.
 
 from typing import Literal
 
-import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
@@ -124,9 +123,11 @@ class SEANetEncoder(SpectrogramEncoder):
         """Maps (B, 2C, F, T), T a multiple of `time_stride`, to (B, latent_channels, T / time_stride)."""
         num_frames = stacked.shape[-1]
         assert num_frames % self.time_stride == 0, f"{num_frames} frames at stride {self.time_stride}"
-        features = self.levels(_channels_last(stacked))
+        return self.sequence(self.convolve(stacked))
+
+    def _convolve(self, stacked: Tensor) -> Tensor:
         # Packing bins into channels keeps the order [all re | all im], because channels are the slower axis.
-        return self.sequence(self.projection(features.flatten(1, 2)))
+        return self.projection(self._apply_levels(stacked).flatten(1, 2))
 
 
 class SEANetDecoder(SpectrogramDecoder):
@@ -228,10 +229,7 @@ class SEANetDecoder(SpectrogramDecoder):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Maps (B, latent_channels, L) to (B, 2C, F, L * time_stride)."""
-        features = self.projection(self.sequence(latents)).unflatten(1, (-1, self.latent_fbins))
-        return self.levels(_channels_last(features))
+        return self.convolve(self.sequence(latents))
 
-
-def _channels_last(features: Tensor) -> Tensor:
-    """The memory layout that convolutions pass on; a training step takes 10 to 20 % less time with it."""
-    return features.contiguous(memory_format=torch.channels_last)
+    def _convolve(self, latents: Tensor) -> Tensor:
+        return self._apply_levels(self.projection(latents).unflatten(1, (-1, self.latent_fbins)))
