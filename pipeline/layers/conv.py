@@ -44,6 +44,15 @@ class _PaddedConvolution(Convolution):
             features = (reflect_pad if reflects else zero_pad)(features, amount, dim)
         return features
 
+    def padded(self, features: Tensor) -> Tensor:
+        """Pads the axes after the channels as far as the layer sees, what the library would add included."""
+        for dim, (own, by_library) in enumerate(
+            zip(self.padding, self.library_padding, strict=True), start=2
+        ):
+            if by_library:
+                features = zero_pad(features, own, dim)
+        return self.pad(features)
+
     def reflects(self, in_time: bool) -> bool:
         """Whether an axis is mirrored at its ends: a causal layer sees zeros before the first frame."""
         return self.style.pad_mode == "reflect" and not (in_time and self.style.causal)
@@ -190,5 +199,7 @@ class ConvTranspose2d(Convolution):
         num_bins = grid.bins.length * bins + self.extra_bins
         return (
             AxisTaps.transposed(grid.bins, stride=bins, cut=cut_bins, length=num_bins),
-            AxisTaps.transposed(grid.frames, stride=frames, cut=cut_frames, length=grid.frames.length * frames),
+            AxisTaps.transposed(
+                grid.frames, stride=frames, cut=cut_frames, length=grid.frames.length * frames
+            ),
         )

@@ -115,6 +115,11 @@ class Convolution(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @property
+    def real_out_channels(self) -> int:
+        """Output channels of the equivalent real convolution."""
+        return self.out_channels * (2 if self.style.complex_valued else 1)
+
     def real_weight(self) -> Tensor:
         """The weight of the equivalent real convolution, (O, I, ...) or (I, O, ...) in real channels.
 

@@ -3,17 +3,21 @@
 from dataclasses import dataclass
 from math import gcd
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.layers.conv import Conv2d, ConvTranspose2d
+from pipeline.layers.conv import Conv1d, Conv2d, ConvTranspose2d
 from pipeline.layers.convolution import Convolution
 from pipeline.layers.folding import AxisTaps, Grid, Size, fold, pad_blocks, spread_weight, unfold
 from pipeline.layers.phase_preserving import FreqModReLU
 from pipeline.layers.residual import ResidualUnit
 
-_FULL_WIDTH = 128  # channels from which on convolutions are fast by themselves
-_LARGEST_BLOCK = 32
+# Measured on an H200, bf16, full-size models: forward and backward pass of single convolutions.
+_WIDE_ENOUGH = 32  # real channels from which on a convolution is as fast as its folded form
+_FOLDED_WIDTH = 128  # real channels that are aimed at by folding
+_FOLDED_WIDTH_LONG = 256  # the same around kernels of at least
+_LONG_KERNEL = 7
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class FoldedMap:
         return unfold(self.features, self.grid)
 
 
-def block_size(num_channels: int) -> Size:
+def block_size(num_channels: int, width: int = _FOLDED_WIDTH) -> Size:
     """The block that makes so many real channels wide enough: bins and frames in turn, powers of two."""
     bins = frames = 1
-    while num_channels * bins * frames * 2 <= _FULL_WIDTH and bins * frames * 2 <= _LARGEST_BLOCK:
+    if num_channels >= _WIDE_ENOUGH:
+        return bins, frames
+    while num_channels * bins * frames * 2 <= width and bins * frames < 16:
         if bins <= frames:
             bins *= 2
         else:
@@ -55,7 +61,7 @@ def block_size(num_channels: int) -> Size:
     return bins, frames
 
 
-def unfoldable(network: nn.Module) -> str | None:
+def cannot_fold(network: nn.Module) -> str | None:
     """Why the 2-D layers of a network cannot be applied to folded maps; None if they can."""
     for module in network.modules():
         if isinstance(module, Convolution) and module.norm is not None:
@@ -71,21 +77,38 @@ def apply_folded(layers: nn.Module, features: Tensor) -> Tensor:
     """Apply a chain of convolutions, residual units and activations: (B, C, F, T) to (B, C', F', T').
 
     Args:
-        layers: `nn.Sequential` of layers that `unfoldable` passes.
+        layers: `nn.Sequential` of layers that `cannot_fold` passes.
         features: The map.
     """
     assert isinstance(layers, nn.Sequential)
-    folded = FoldedMap.of(features)
-    folded = folded.in_blocks(_entry_block(layers, folded.num_channels))
-    return _chain(layers, folded).unfolded()
+    return _chain(layers, FoldedMap.of(features)).unfolded()
 
 
-def _entry_block(layers: nn.Sequential, num_channels: int) -> Size:
-    """The block of what the first convolution gives, if it keeps positions, so that nothing is folded anew."""
-    first = layers[0]
-    if isinstance(first, Conv2d):
-        return block_size(first.weight.shape[-4] * (2 if first.style.complex_valued else 1))
-    return block_size(num_channels)
+def apply_as_products(layers: nn.Module, features: Tensor) -> Tensor:
+    """Apply 1-D convolutions of many channels and few positions as matrix products: (B, C, L) to (B, C', L).
+
+    Args:
+        layers: a `Conv1d`, or an `nn.Sequential` of them and activations.
+        features: (B, C, L).
+    """
+    for layer in layers if isinstance(layers, nn.Sequential) else [layers]:
+        features = _product(layer, features) if isinstance(layer, Conv1d) else layer(features)
+    return features
+
+
+def _product(layer: Conv1d, features: Tensor) -> Tensor:
+    """The products of all taps at once: of the many input channels first, or of the few gathered ones."""
+    weight = layer.real_weight()  # (O, I, K)
+    (num_taps,), length = layer.kernel_size, features.shape[-1]
+    rows = layer.padded(features).mT  # (B, L + K - 1, I)
+    if weight.shape[1] > weight.shape[0]:
+        products = (rows @ weight.permute(1, 2, 0).flatten(1)).unflatten(2, (num_taps, -1))
+        output = sum(products[:, tap : tap + length, tap] for tap in range(num_taps))
+    else:
+        taps = torch.cat([rows.narrow(1, tap, length) for tap in range(num_taps)], 2)
+        output = taps @ weight.permute(2, 1, 0).flatten(0, 1)
+    assert isinstance(output, Tensor)
+    return output.mT if layer.bias is None else output.mT + layer.bias.view(-1, 1)
 
 
 def _chain(layers: nn.Sequential, folded: FoldedMap) -> FoldedMap:
@@ -102,6 +125,7 @@ def _layer(layer: nn.Module, folded: FoldedMap) -> FoldedMap:
     if isinstance(layer, ResidualUnit):
         body = _chain(layer.body, folded)
         shortcut = folded if isinstance(layer.shortcut, nn.Identity) else _layer(layer.shortcut, folded)
+        shortcut = shortcut.in_blocks(body.grid.fold)
         return FoldedMap(shortcut.features + body.features, body.grid)
     return _activation(layer, folded)
 
@@ -115,23 +139,31 @@ def _activation(layer: nn.Module, folded: FoldedMap) -> FoldedMap:
 
 
 def _conv(layer: Conv2d, folded: FoldedMap) -> FoldedMap:
-    num_channels = layer.out_channels * (2 if layer.style.complex_valued else 1)
-    keeps = layer.stride == (1, 1)
-    aim = folded.grid.fold if keeps else block_size(num_channels)
+    if layer.stride == (1, 1):
+        num_channels = max(folded.num_channels, layer.real_out_channels)
+        long = max(layer.kernel_size) >= _LONG_KERNEL
+        aim = block_size(num_channels, _FOLDED_WIDTH_LONG if long else _FOLDED_WIDTH)
+        folded = folded.in_blocks(aim)
+    else:
+        aim = block_size(layer.real_out_channels)
+        folded = folded.in_blocks(block_size(folded.num_channels))
+    if folded.grid.block_size == 1 and aim == (1, 1):
+        return FoldedMap.of(layer(folded.features))
     # whole input blocks for every output block
     size = tuple(
         wanted if wanted * step % given == 0 else given // gcd(given, step)
         for wanted, step, given in zip(aim, layer.stride, folded.grid.fold, strict=True)
     )
-    weight = layer.real_weight()
-    return _convolve(layer, folded, weight, layer.taps(folded.grid, (size[0], size[1]))).in_blocks(aim)
+    taps = layer.taps(folded.grid, (size[0], size[1]))
+    return _convolve(layer, folded, layer.real_weight(), taps).in_blocks(aim)
 
 
 def _conv_transpose(layer: ConvTranspose2d, folded: FoldedMap) -> FoldedMap:
-    num_channels = layer.out_channels * (2 if layer.style.complex_valued else 1)
-    whole = folded.in_blocks((1, 1))
+    aim, whole = block_size(layer.real_out_channels), folded.in_blocks((1, 1))
+    if aim == (1, 1):
+        return FoldedMap.of(layer(whole.features))
     weight = layer.real_weight().transpose(0, 1)
-    return _convolve(layer, whole, weight, layer.taps(whole.grid)).in_blocks(block_size(num_channels))
+    return _convolve(layer, whole, weight, layer.taps(whole.grid)).in_blocks(aim)
 
 
 def _convolve(

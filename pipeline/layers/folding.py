@@ -176,7 +176,9 @@ class AxisTaps:
                 taps = torch.stack([weight.select(dim, tap) for tap in strip], dim)
             if self.dilation > 1:
                 axis = taps.dim() + dim
-                taps = zero_pad(taps.unsqueeze(axis + 1), (0, self.dilation - 1), axis + 1).flatten(axis, axis + 1)
+                taps = zero_pad(taps.unsqueeze(axis + 1), (0, self.dilation - 1), axis + 1).flatten(
+                    axis, axis + 1
+                )
                 taps = taps.narrow(axis, 0, taps.shape[axis] - self.dilation + 1)
             rows.append(zero_pad(taps, (start - origin, length - (start - origin) - taps.shape[dim]), dim))
         return torch.stack(rows)
@@ -206,7 +208,9 @@ def pad_blocks(features: Tensor, taps: AxisTaps, size: Size, dim: int) -> Tensor
     ahead, end = -taps.first_block, taps.first_block + taps.span
     if taps.mirrored is None and (after == 0 or axis.length % axis.fold == 0):
         return zero_pad(features, (ahead, end - axis.num_blocks), dim)
-    if taps.mirrored is not None and axis.length <= max(taps.mirrored):  # all at once, as `reflect_pad` does it
+    if taps.mirrored is not None and axis.length <= max(
+        taps.mirrored
+    ):  # all at once, as `reflect_pad` does it
         row = reflect_pad(_rows(features, size, dim).narrow(dim + 1, 0, axis.length), taps.mirrored, dim + 1)
         known = taps.mirrored[0] + axis.length + taps.mirrored[1]
         first = ahead * axis.fold - taps.mirrored[0]
@@ -217,7 +221,11 @@ def pad_blocks(features: Tensor, taps: AxisTaps, size: Size, dim: int) -> Tensor
         pieces.insert(0, _head(features, taps, size, dim, ahead, before))
     if after:
         pieces.append(_tail(features, taps, size, dim, end - body, after))
-    return torch.cat(pieces, dim) if after or body == end else zero_pad(torch.cat(pieces, dim), (0, end - body), dim)
+    return (
+        torch.cat(pieces, dim)
+        if after or body == end
+        else zero_pad(torch.cat(pieces, dim), (0, end - body), dim)
+    )
 
 
 def _head(features: Tensor, taps: AxisTaps, size: Size, dim: int, ahead: int, before: int) -> Tensor:

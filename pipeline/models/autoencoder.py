@@ -20,6 +20,9 @@ from pipeline.models.latent_mask import mask_latents
 from pipeline.models.pieces import PiecePlan, decode_in_pieces, encode_in_pieces
 from pipeline.models.training_options import TrainingOptions
 
+_AnalysisPass = Callable[[Tensor], tuple[Tensor, Tensor]]
+_DecodingPass = Callable[[Tensor, int], Tensor]
+
 
 @dataclass
 class AutoencoderOutput:
@@ -80,11 +83,25 @@ class SpectrogramAutoencoder(nn.Module):
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.apply_target = apply_target
         self.options = TrainingOptions()
+        self._form = Form()
+        self._training_passes: tuple[_AnalysisPass, _DecodingPass] | None = None
+
+    @property
+    def form(self) -> Form:
+        """The form in which training passes compute."""
+        return self._form
 
     def set_form(self, form: Form) -> None:
-        """Make encoder and decoder compute in a form."""
-        self.encoder.set_form(form)
-        self.decoder.set_form(form)
+        """Choose the form in which training passes compute; weights and their names stay."""
+        self._form, self._training_passes = form, None
+        for network in (self.encoder, self.decoder):
+            network.folds = form.fold and network.cannot_fold is None
+        if form.compile:
+            options = {"triton.cudagraphs": form.graphs}
+            self._training_passes = (
+                torch.compile(self._analysis_pass, fullgraph=True, dynamic=False, options=options),
+                torch.compile(self._decoding_pass, fullgraph=True, dynamic=False, options=options),
+            )
 
     @property
     def latent_channels(self) -> int:
@@ -126,18 +143,14 @@ class SpectrogramAutoencoder(nn.Module):
             Estimates, references, latents and the bottleneck's statistics.
         """
         num_samples = waveform.shape[-1]
-        reference = stack(self.stft(waveform))
-        compressed = self.compression(reference)
-        latents, loss_info = self._encode(compressed, noise)
+        analyse, decode = self._passes()
+        reference, latents = analyse(waveform)
+        latents, loss_info = self.bottleneck(latents, noise)
         if self.training and self.options.latent_mask_ratio:
             uniform = mask or torch.rand
             ratio = self.options.latent_mask_ratio
             latents = mask_latents(latents, ratio, uniform, self.bottleneck.complex_valued)
-        estimate_compressed = self._decode(latents, compressed.shape[-1])
-        if self.apply_target:
-            reference, estimate = compressed, estimate_compressed
-        else:
-            estimate = self.compression.inverse(estimate_compressed)
+        estimate = decode(latents, reference.shape[-1])
 
         def synthesise() -> Tensor:
             linear = self.compression.inverse(estimate) if self.apply_target else estimate
@@ -147,7 +160,7 @@ class SpectrogramAutoencoder(nn.Module):
 
     def encode(self, waveform: Tensor) -> Tensor:
         """Waveform (B, C, S) to latents (B, D', L) after the bottleneck: its mean in evaluation mode."""
-        latents, _ = self._encode(self.compression(stack(self.stft(waveform))), None)
+        latents, _ = self.bottleneck(self._encode(self.compression(stack(self.stft(waveform)))), None)
         return latents
 
     def decode(self, latents: Tensor, num_samples: int) -> Tensor:
@@ -163,13 +176,31 @@ class SpectrogramAutoencoder(nn.Module):
         linear = self.compression.inverse(self._decode(latents, num_frames))
         return self.stft.inverse(unstack(linear), num_samples)
 
-    def _encode(self, compressed: Tensor, noise: Noise | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _passes(self) -> "tuple[_AnalysisPass, _DecodingPass]":
+        """The two halves of `forward`, compiled where that is asked for: not for validation, which has other shapes."""
+        if self._training_passes is not None and self.training and torch.is_grad_enabled():
+            return self._training_passes
+        return self._analysis_pass, self._decoding_pass
+
+    def _analysis_pass(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """What spectral losses compare with, and the encoder's latents."""
+        reference = stack(self.stft(waveform))
+        compressed = self.compression(reference)
+        return compressed if self.apply_target else reference, self._encode(compressed)
+
+    def _decoding_pass(self, latents: Tensor, num_frames: int) -> Tensor:
+        """What spectral losses compare."""
+        estimate = self._decode(latents, num_frames)
+        return estimate if self.apply_target else self.compression.inverse(estimate)
+
+    def _encode(self, compressed: Tensor) -> Tensor:
+        """The encoder's latents (B, D, L)."""
         padded = pad_to_multiple(compressed, self.time_stride, -1)
         padded = _cast_for(self.encoder, padded)
         plan = self._plan(self.encoder)
         if plan is None:
-            return self.bottleneck(self.encoder(padded), noise)
-        return self.bottleneck(encode_in_pieces(self.encoder, padded, plan, self.time_stride), noise)
+            return self.encoder(padded)
+        return encode_in_pieces(self.encoder, padded, plan, self.time_stride)
 
     def _decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Compressed estimate (B, 2C, F, T) in float32 at least."""

@@ -1,12 +1,6 @@
 """The contract of encoders and decoders: any of them combine whose configurations fit."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
-
-from pipeline.layers.folded import apply_folded
-from pipeline.models.form import Form
 
 
 class SpectrogramNetwork(nn.Module):
@@ -19,6 +13,7 @@ class SpectrogramNetwork(nn.Module):
         time_stride: Spectrogram frames per latent frame.
         has_global_statistics: Whether every frame may depend on all frames, so that chunks cannot equal the
             whole: through a norm over all frames, attention or recurrence.
+        folds: Whether training passes fold positions into channels, see `pipeline.layers.folding`.
     """
 
     dimension: int
@@ -26,38 +21,12 @@ class SpectrogramNetwork(nn.Module):
     latent_channels: int
     time_stride: int
     has_global_statistics: bool
-    levels: nn.Sequential
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._form = Form()
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+    folds: bool = False
 
     @property
-    def form(self) -> Form:
-        """The form in which it computes."""
-        return self._form
-
-    def set_form(self, form: Form) -> None:
-        """Compute in a form; weights and their names stay."""
-        self._form = form
-        self._compiled = None
-        if form.compile:
-            self._compiled = torch.compile(self._convolve, fullgraph=True, dynamic=False)
-
-    def convolve(self, features: Tensor) -> Tensor:
-        """What an encoder does before and a decoder after its sequence model, in the form that is set."""
-        # Validation meets other lengths, each of which would be compiled.
-        if self._compiled is not None and self.training and torch.is_grad_enabled():
-            return self._compiled(features)
-        return self._convolve(features)
-
-    def _convolve(self, features: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _apply_levels(self, features: Tensor) -> Tensor:
-        features = features.contiguous(memory_format=torch.channels_last)
-        return apply_folded(self.levels, features) if self._form.fold else self.levels(features)
+    def cannot_fold(self) -> str | None:
+        """Why it cannot fold positions into channels; None if it can."""
+        return "it has no convolutions of positions"
 
     @property
     def receptive_field_frames(self) -> int:

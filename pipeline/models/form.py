@@ -1,4 +1,4 @@
-"""The form in which a network computes; its function, weights and checkpoints are the same in every form.
+"""The form in which a network computes in training; function, weights and checkpoints are the same in every form.
 
 Imports no torch.
 """
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Form:
-    """How encoder and decoder compute.
+    """How the two halves of a training pass compute.
 
     Attributes:
-        fold: positions of fine resolutions are folded into channels, see `pipeline.layers.folding`.
-        compile: training passes run through `torch.compile`.
+        fold: positions of wide resolutions are folded into channels, see `pipeline.layers.folding`.
+        compile: they run through `torch.compile`.
+        graphs: what is compiled is launched as a whole, as CUDA graphs; needs `compile`.
     """
 
     fold: bool = False
     compile: bool = False
+    graphs: bool = False

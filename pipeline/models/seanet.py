@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from pipeline.layers.conv import Conv1d, Conv2d, ConvTranspose2d
 from pipeline.layers.convolution import ConvStyle
+from pipeline.layers.folded import cannot_fold
 from pipeline.layers.receptive_field import receptive_field
 from pipeline.layers.sequence import build_sequence_model
 from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.geometry import check_seanet, check_seanet_options, frequency_path, time_stride
-from pipeline.models.seanet_levels import Levels
+from pipeline.models.seanet_levels import Levels, apply_levels, apply_projection
 
 # The decoder starts near silence: most bins of audio are, and errors there would hide the signal's gradient.
 _QUIET_START = 0.1
@@ -115,6 +116,11 @@ class SEANetEncoder(SpectrogramEncoder):
         self.sequence = build_sequence_model(sequence_model, dimension, *sequence)
 
     @property
+    def cannot_fold(self) -> str | None:
+        """Why it cannot fold positions into channels; None if it can."""
+        return cannot_fold(self.levels)
+
+    @property
     def receptive_field_frames(self) -> int:
         """Spectrogram frames that can influence one latent frame."""
         return receptive_field(self)
@@ -123,11 +129,10 @@ class SEANetEncoder(SpectrogramEncoder):
         """Maps (B, 2C, F, T), T a multiple of `time_stride`, to (B, latent_channels, T / time_stride)."""
         num_frames = stacked.shape[-1]
         assert num_frames % self.time_stride == 0, f"{num_frames} frames at stride {self.time_stride}"
-        return self.sequence(self.convolve(stacked))
-
-    def _convolve(self, stacked: Tensor) -> Tensor:
+        folds = self.folds and self.training
         # Packing bins into channels keeps the order [all re | all im], because channels are the slower axis.
-        return self.projection(self._apply_levels(stacked).flatten(1, 2))
+        packed = apply_levels(self.levels, stacked, folds).flatten(1, 2)
+        return self.sequence(apply_projection(self.projection, packed, folds))
 
 
 class SEANetDecoder(SpectrogramDecoder):
@@ -223,13 +228,17 @@ class SEANetDecoder(SpectrogramDecoder):
         self.levels = nn.Sequential(*layers)
 
     @property
+    def cannot_fold(self) -> str | None:
+        """Why it cannot fold positions into channels; None if it can."""
+        return cannot_fold(self.levels)
+
+    @property
     def receptive_field_frames(self) -> int:
         """Spectrogram frames spanned by the latent frames that can influence one output frame."""
         return receptive_field(self) * self.time_stride
 
     def forward(self, latents: Tensor) -> Tensor:
         """Maps (B, latent_channels, L) to (B, 2C, F, L * time_stride)."""
-        return self.convolve(self.sequence(latents))
-
-    def _convolve(self, latents: Tensor) -> Tensor:
-        return self._apply_levels(self.projection(latents).unflatten(1, (-1, self.latent_fbins)))
+        folds = self.folds and self.training
+        packed = apply_projection(self.projection, self.sequence(latents), folds)
+        return apply_levels(self.levels, packed.unflatten(1, (-1, self.latent_fbins)), folds)
