@@ -76,7 +76,7 @@ def assemble(checked: Preflight, observe: Callable[[RunCheckpoints], pl.Callback
         observe: makes the callback that measures, called before all others.
     """
     config, run, resources = checked.config, RunDirectory.of(checked.config), checked.resources
-    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None)
+    module = build_module(config, checked.losses, checked.metrics, checked.stepping, None, checked.form)
     store = CheckpointStore(run.checkpoints, config.trainer.trainer.save_top_k)
     stop = StopConditions(lambda: None, None, time.monotonic())
     checkpoints = assembly.build_checkpoints(config, store, stop, LossRecord(run.path))

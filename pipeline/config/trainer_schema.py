@@ -78,6 +78,15 @@ class WeightAverageSettings(Section):
     warmup: bool
 
 
+class FormSettings(Section):
+    """How the same mathematics is computed; `auto` follows the device, see `pipeline.launch.form`."""
+
+    compile: Literal["auto"] | bool
+    fold: Literal["auto"] | bool
+    cuda_graphs: Literal["auto"] | bool
+    fused_optimizer: Literal["auto"] | bool
+
+
 class WandbSettings(Section):
     """Weights & Biases; without an API key the run is logged offline."""
 
@@ -176,6 +185,7 @@ class TrainerSettings(Section):
     num_processes: PositiveInt
     start_timeout_s: PositiveFloat
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
+    form: FormSettings
     deterministic: bool
     global_batch_size: PositiveInt | None
     watchdog_timeout_s: PositiveFloat | None

@@ -54,6 +54,7 @@ def record_attempt(run: RunDirectory, checked: Preflight, corpus: Corpus, start:
         "variables": facts["variables"],
         "data_sha256": data["sha256"],
         "strategy": checked.config.trainer.strategy,
+        "form": str(checked.form),
         "num_nodes": resources.num_nodes,
         "batch_size": resources.batch_size,
         "accumulate": resources.accumulate,

@@ -15,6 +15,7 @@ _ABSENT = "absent"
 _CHANGEABLE = re.compile(
     r"trainer\.(num_gpus|num_processes|num_nodes|strategy|deepspeed\.\w+|logger|wandb\.\w+|global_batch_size)"
     r"|trainer\.watchdog_timeout_s"
+    r"|trainer\.form\.\w+"  # the same function; a start says where it rounds otherwise
     r"|data\.\w+_dataloader\.(num_workers|prefetch_factor|persistent_workers|pin_memory)"
     r"|data\.train_dataloader\.batch_size"  # per process; a checkpoint refuses another batch over all processes
     r"|trainer\.trainer\.(max_\w+|min_\w+|log_\w+|num_demos|demo_\w+|save_\w+|profile|profiler_dir|enable_\w+)"

@@ -13,10 +13,12 @@ from pipeline.dsp.stft_settings import StftSettings
 from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import plan_metrics
 from pipeline.launch import resources, strategy_checks, training_checks
+from pipeline.launch.form import choose_form
 from pipeline.launch.places import check_data_root, check_extensions, check_places
 from pipeline.launch.resources import Resources
 from pipeline.losses.plan import LossPlan, plan_losses
 from pipeline.models.plan import ModelPlan, plan_model
+from pipeline.training.form import TrainingForm
 from pipeline.training.inverse_curve import INVERSE_LR, reconcile_inverse_lr
 from pipeline.training.stepping import Stepping, plateau_config, resolve_stepping
 
@@ -34,6 +36,7 @@ class Preflight:
         losses: the active and disabled losses.
         metrics: validation metric -> its arguments.
         stepping: when the scheduler steps.
+        form: how all this is computed.
         notes: lines to print at the start.
     """
 
@@ -43,6 +46,7 @@ class Preflight:
     losses: LossPlan
     metrics: dict[str, dict[str, Any]]
     stepping: Stepping
+    form: TrainingForm
     notes: tuple[str, ...]
 
 
@@ -93,6 +97,7 @@ def check(
     optimizer_notes: list[str] = []
     if has_torch:
         config, optimizer_notes = _check_optimisation(config, planned, stepping, inherited)
+    form, form_notes = choose_form(config, planned)
     return Preflight(
         config,
         planned,
@@ -100,11 +105,13 @@ def check(
         losses,
         metrics,
         stepping,
+        form,
         (
             *notes,
             *_horizon_notes(config),
             *_loader_notes(config),
             *strategy_notes,
+            *form_notes,
             *optimizer_notes,
             *losses.notes,
         ),

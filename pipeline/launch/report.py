@@ -116,6 +116,7 @@ def describe_run(checked: Preflight, data: Any, num_parameters: int) -> dict[str
         "optimiser": [f"{trainer.optimizer.type} {_arguments(trainer.optimizer.config)}", schedule],
         "horizon": ", ".join(f"{name} {value}" for name, value in horizon.items() if value not in (None, -1))
         or "none",
+        "form": str(checked.form),
         "device": f"{planned.world_size} x {'GPU' if planned.use_gpu else 'CPU'}, {strategy_name(checked)}",
         "losses": [f"{loss.family}/{loss.name} x {loss.schedule}" for loss in checked.losses.active]
         + [f"{name} disabled (weight 0)" for name in checked.losses.disabled],

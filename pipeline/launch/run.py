@@ -78,7 +78,9 @@ def _train(
     batches = data.batches_per_epoch(resources.batch_size * resources.world_size)
     assembly.check_intervals(config, batches)
     num_steps = assembly.planned_steps(config, batches, resources.accumulate)
-    module = module_build.build_module(config, checked.losses, checked.metrics, checked.stepping, num_steps)
+    module = module_build.build_module(
+        config, checked.losses, checked.metrics, checked.stepping, num_steps, checked.form
+    )
     store = CheckpointStore(run.checkpoints, settings.save_top_k, run.marker)
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.launch.provenance import hardware, revision
+from pipeline.training.form import PLAIN
 
 _FILE = "sessions.jsonl"
 ROUNDING = {
@@ -19,6 +20,7 @@ ROUNDING = {
     "cudnn": "cuDNN",
     "world_size": "number of processes",
     "torch_threads": "number of threads",
+    "form": "form of computing",
 }
 """What changes the order or the width of sums."""
 
@@ -40,7 +42,7 @@ def record_session(
         else none.
     """
     path = run_dir / _FILE
-    session = {**_describe(world_size, use_gpu, step), **more}
+    session = {"form": str(PLAIN), **_describe(world_size, use_gpu, step), **more}
     with path.open("a+b") as stream:
         stream.seek(0)
         content = stream.read()
@@ -73,6 +75,8 @@ def _readable(content: bytes) -> list[dict[str, Any]]:
             session = json.loads(line)
         except ValueError:  # the line that was cut short
             continue
+        if isinstance(session, dict):
+            session.setdefault("form", str(PLAIN))  # an earlier version knew no other
         if isinstance(session, dict) and session.keys() >= {"step", *ROUNDING}:  # none of another origin
             sessions.append(session)
     return sessions

@@ -20,8 +20,9 @@ _LOCKS = Path(__file__).resolve().parents[2] / "containers"
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 _VARIABLES = re.compile(
     r"(OMP|MKL|KMP|GOMP|OPENBLAS|DNNL|ONEDNN|ATEN|CUBLAS|CUDNN|CUDA|NCCL|NVIDIA|TORCH|TORCHINDUCTOR|PYTORCH|GLOO)_\w+"
+    r"(?<!_CACHE_DIR)"
 )
-"""Environment variables that libraries of numbers read."""
+"""Environment variables that libraries of numbers read; where they keep what they have made changes no number."""
 
 
 def packages() -> dict[str, str]:

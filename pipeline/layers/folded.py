@@ -13,11 +13,10 @@ from pipeline.layers.folding import AxisTaps, Grid, Size, fold, pad_blocks, spre
 from pipeline.layers.phase_preserving import FreqModReLU
 from pipeline.layers.residual import ResidualUnit
 
-# Measured on an H200, bf16, full-size models: forward and backward pass of single convolutions.
+# Measured on an H200 with the layers of the full-size models, bf16, forward and backward pass of single convolutions.
+# Longer kernels alone would like blocks twice as large, but folding anew around them costs more than that gains.
 _WIDE_ENOUGH = 32  # real channels from which on a convolution is as fast as its folded form
-_FOLDED_WIDTH = 128  # real channels that are aimed at by folding
-_FOLDED_WIDTH_LONG = 256  # the same around kernels of at least
-_LONG_KERNEL = 7
+_FOLDED_WIDTH = 128  # real channels that folding aims at
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class FoldedMap:
         return unfold(self.features, self.grid)
 
 
-def block_size(num_channels: int, width: int = _FOLDED_WIDTH) -> Size:
-    """The block that makes so many real channels wide enough: bins and frames in turn, powers of two."""
+def block_size(num_channels: int) -> Size:
+    """The block that makes so many real channels wide enough: bins and frames in turn, powers of two, 16 at most."""
     bins = frames = 1
     if num_channels >= _WIDE_ENOUGH:
         return bins, frames
-    while num_channels * bins * frames * 2 <= width and bins * frames < 16:
+    while num_channels * bins * frames * 2 <= _FOLDED_WIDTH and bins * frames < 16:
         if bins <= frames:
             bins *= 2
         else:
@@ -140,9 +139,7 @@ def _activation(layer: nn.Module, folded: FoldedMap) -> FoldedMap:
 
 def _conv(layer: Conv2d, folded: FoldedMap) -> FoldedMap:
     if layer.stride == (1, 1):
-        num_channels = max(folded.num_channels, layer.real_out_channels)
-        long = max(layer.kernel_size) >= _LONG_KERNEL
-        aim = block_size(num_channels, _FOLDED_WIDTH_LONG if long else _FOLDED_WIDTH)
+        aim = block_size(max(folded.num_channels, layer.real_out_channels))
         folded = folded.in_blocks(aim)
     else:
         aim = block_size(layer.real_out_channels)
@@ -155,7 +152,7 @@ def _conv(layer: Conv2d, folded: FoldedMap) -> FoldedMap:
         for wanted, step, given in zip(aim, layer.stride, folded.grid.fold, strict=True)
     )
     taps = layer.taps(folded.grid, (size[0], size[1]))
-    return _convolve(layer, folded, layer.real_weight(), taps).in_blocks(aim)
+    return convolve_folded(layer, folded, layer.real_weight(), taps).in_blocks(aim)
 
 
 def _conv_transpose(layer: ConvTranspose2d, folded: FoldedMap) -> FoldedMap:
@@ -163,12 +160,20 @@ def _conv_transpose(layer: ConvTranspose2d, folded: FoldedMap) -> FoldedMap:
     if aim == (1, 1):
         return FoldedMap.of(layer(whole.features))
     weight = layer.real_weight().transpose(0, 1)
-    return _convolve(layer, whole, weight, layer.taps(whole.grid)).in_blocks(aim)
+    return convolve_folded(layer, whole, weight, layer.taps(whole.grid)).in_blocks(aim)
 
 
-def _convolve(
+def convolve_folded(
     layer: Convolution, folded: FoldedMap, weight: Tensor, taps: tuple[AxisTaps, AxisTaps]
 ) -> FoldedMap:
+    """Apply a convolution between blocks.
+
+    Args:
+        layer: Its bias, if any, is added.
+        folded: The input.
+        weight: The layer's real weight (O, I, taps, taps).
+        taps: Of the layer, along bins and along frames, for this input.
+    """
     bins, frames = taps
     padded = pad_blocks(folded.features, bins, folded.grid.fold, 2)
     padded = pad_blocks(padded, frames, folded.grid.fold, 3)

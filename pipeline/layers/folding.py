@@ -231,7 +231,7 @@ def pad_blocks(features: Tensor, taps: AxisTaps, size: Size, dim: int) -> Tensor
 def _head(features: Tensor, taps: AxisTaps, size: Size, dim: int, ahead: int, before: int) -> Tensor:
     """The blocks before the first; their last `before` positions are seen."""
     fold = taps.source.fold
-    row = _rows(features.narrow(dim, 0, before // fold + 1), size, dim)
+    row = _rows(features.narrow(dim, 0, before // fold + 1 if taps.mirrored else 1), size, dim)
     seen = row.narrow(dim + 1, 1, before).flip(dim + 1) if taps.mirrored else row.narrow(dim + 1, 0, 0)
     return _blocks(zero_pad(seen, (ahead * fold - seen.shape[dim + 1], 0), dim + 1), size, dim)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class SpectrogramAutoencoder(nn.Module):
         for network in (self.encoder, self.decoder):
             network.folds = form.fold and network.cannot_fold is None
         if form.compile:
-            options = {"triton.cudagraphs": form.graphs}
+            options: dict[str, Any] = {"triton.cudagraphs": form.graphs}
             self._training_passes = (
                 torch.compile(self._analysis_pass, fullgraph=True, dynamic=False, options=options),
                 torch.compile(self._decoding_pass, fullgraph=True, dynamic=False, options=options),

@@ -95,6 +95,8 @@ class AutoencoderModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses of one batch."""
+        if self.autoencoder.form.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step left in the graphs' memory is done with
         output: AutoencoderOutput = self.autoencoder(
             batch.waveform,
             noise=self._noise.at(batch.position),
@@ -161,6 +163,7 @@ class AutoencoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Embed all that inference needs, and the newest validation, as plain data."""
         checkpoint["inference"] = self._inference
+        checkpoint["form"] = str(self.autoencoder.form)
         checkpoint["validation"] = {
             "initial": self.initial_metrics,
             "newest": self.validation_metrics,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from pipeline.models.build import build_autoencoder, describe
 from pipeline.models.pieces import describe_pieces
 from pipeline.models.recompute import recompute_layers
 from pipeline.models.training_options import TrainingOptions
+from pipeline.training.compilation import prepare_compilation
+from pipeline.training.form import PLAIN, TrainingForm
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.optimizer import build_optimizer
 from pipeline.training.reproducibility import LatentNoise, seed_libraries
@@ -28,6 +31,7 @@ def build_module(
     metrics: Mapping[str, Mapping[str, Any]],
     stepping: Stepping,
     num_steps: int | None,
+    form: TrainingForm = PLAIN,
 ) -> AutoencoderModule:
     """Build model, losses, metrics and optimiser; the initial weights are a function of the seed.
 
@@ -37,6 +41,7 @@ def build_module(
         metrics: validation metric -> its arguments.
         stepping: when the scheduler steps.
         num_steps: optimiser steps of the whole run, None where no horizon is set.
+        form: how all this computes.
     """
     data, trainer = config.data, config.trainer
     seed_libraries(trainer.seed, "initial weights")
@@ -49,6 +54,9 @@ def build_module(
     if settings.activation_checkpointing:
         recompute_layers(autoencoder.encoder)
         recompute_layers(autoencoder.decoder)
+    if form.model.compile:
+        prepare_compilation(Path(data.cache_dir), trainer.deterministic)
+    autoencoder.set_form(form.model)
     return AutoencoderModule(
         autoencoder=autoencoder,
         losses=build_losses(
@@ -58,7 +66,7 @@ def build_module(
         ),
         metrics=build_metrics(metrics, sample_rate_hz=data.sample_rate_hz),
         noise=LatentNoise(trainer.seed),
-        optimizers=partial(_build_optimization, config, stepping, num_steps),
+        optimizers=partial(_build_optimization, config, stepping, num_steps, form.fused_optimizer),
         inference=description,
         frozen=(autoencoder.encoder, autoencoder.bottleneck) if trainer.train_only == "decoder" else (),
         averaged=average,
@@ -81,10 +89,17 @@ def model_description(config: Config) -> dict[str, Any]:
 
 
 def _build_optimization(
-    config: Config, stepping: Stepping, num_steps: int | None, parameters: list[torch.nn.Parameter]
+    config: Config,
+    stepping: Stepping,
+    num_steps: int | None,
+    fused: bool,
+    parameters: list[torch.nn.Parameter],
 ) -> dict[str, Any]:
     """Return what Lightning's `configure_optimizers` returns."""
-    optimizer = build_optimizer(config.trainer.optimizer.model_dump(), parameters)
+    block = config.trainer.optimizer.model_dump()
+    if fused:
+        block["config"] = {**block["config"], "fused": True}
+    optimizer = build_optimizer(block, parameters)
     if not config.trainer.scheduler.enabled:
         return {"optimizer": optimizer}
     spec = config.trainer.scheduler.model_dump(include={"type", "config"})

@@ -32,8 +32,8 @@ def prepare_determinism(deterministic: bool, strict: bool) -> bool | Literal["wa
     if deterministic:
         # cuBLAS reads it once, when its first handle is made
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Otherwise every new tensor is filled first: a search aid for reads of what nothing wrote, at 50 kernels a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        # Otherwise every new tensor is filled first, a search aid for reads of what nothing wrote: 50 kernels a step.
+        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (mypy does not know it)
     return True if strict else "warn" if deterministic else False
 
 

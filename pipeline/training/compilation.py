@@ -1,0 +1,20 @@
+"""What `torch.compile` needs to know of a training run."""
+
+import os
+from pathlib import Path
+
+
+def prepare_compilation(cache_dir: Path, deterministic: bool) -> None:
+    """Set how passes are compiled; before the first one is.
+
+    Args:
+        cache_dir: kept folder, so that a run that goes on and all others like it compile nothing anew.
+        deterministic: kernels are chosen by rule, not by timing, which would choose others in the next start.
+    """
+    import torch._dynamo.config
+    import torch._inductor.config
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "compiled"))
+    # A pass is one graph under DDP, too, with the kernels that it has on one GPU; gradients leave when a half is done.
+    torch._dynamo.config.optimize_ddp = False
+    torch._inductor.config.deterministic = deterministic
