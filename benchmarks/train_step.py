@@ -16,6 +16,7 @@ import argparse
 import gc
 import os
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,15 +29,8 @@ from rich.table import Table
 from benchmarks import accuracy, layer_times
 from benchmarks.claims import Claim, Record
 from benchmarks.step_times import StepTime, alternate, measure_ceilings, prepare, time_steps
-from benchmarks.trainees import EXPERIMENTS, Recipe, Setting, Trainee, Variant
-from pipeline.models.form import Form
+from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, Trainee, Variant
 
-FORMS = {
-    "plain": Form(),
-    "fold": Form(fold=True),
-    "compile": Form(compile=True),
-    "fold+compile": Form(fold=True, compile=True),
-}
 CHOSEN = {"cuda": "fold+compile", "cpu": "plain"}  # what training takes by default
 FLOAT32, TF32, BF16 = Setting(), Setting(tf32=True), Setting(bf16=True, tf32=True)
 LARGEST_MS = {"complex": 15.0, "real": 14.0}
@@ -94,7 +88,9 @@ class Measurement:
         """Time variants side by side."""
         options, peaks, measured = self.options, {}, {}
         for variant in variants:
+            began = time.perf_counter()
             trainee, peaks[variant.name] = prepare(partial(Trainee, self.recipe, variant), options.warm_up)
+            self.record.show(f"ready    {variant.name}, after {time.perf_counter() - began:.1f} s")
             measured[variant.name] = partial(time_steps, trainee, options.steps, options.settle)
         return {
             name: StepTime.of(name, rounds, self.recipe.batch_size, peaks[name])
@@ -146,7 +142,7 @@ class Measurement:
         rates = ", ".join(f"{rate / 1e12:.4g} TFLOP/s {name}" for name, rate in ceilings.flop_per_s.items())
         self.record.show(f"this device, measured: {ceilings.bytes_per_s / 1e12:.3g} TB/s copied; {rates}")
         setting = BF16 if self.on_gpu else FLOAT32
-        forms = {"plain": Form(), "fold": Form(fold=True)}
+        forms = {name: FORMS[name] for name in ("plain", "fold")}
         trainees = {name: Trainee(self.recipe, Variant(name, form, setting)) for name, form in forms.items()}
         layers = layer_times.time_layers(trainees, ceilings)
         self.record.show(layer_times.draw_layers(self.title, layers))
@@ -189,11 +185,8 @@ class Measurement:
 
     def curves(self) -> None:
         """Train plain and chosen side by side."""
-        forms = (
-            {"plain": Form()} | {"fold": Form(fold=True)}
-            if self.chosen == "plain"
-            else {"plain": Form(), self.chosen: FORMS[self.chosen]}
-        )
+        other = self.chosen if self.chosen != "plain" else "fold"
+        forms = {"plain": FORMS["plain"], other: FORMS[other]}
         curves = accuracy.loss_curves(self.recipe, forms, self.options.curves)
         self.record.keep(f"{self.recipe.name}/curves", curves)
         self.record.judge(accuracy.judge_curves(self.title, curves))

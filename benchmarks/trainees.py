@@ -21,6 +21,12 @@ from pipeline.training.reproducibility import LatentNoise
 
 EXPERIMENTS = {"complex": "full_size_complex", "real": "full_size_real"}
 SMALL = {"complex": "SEANet_complex_small", "real": "SEANet_real_small"}
+FORMS = {
+    "plain": Form(),
+    "fold": Form(fold=True),
+    "compile": Form(compile=True),
+    "fold+compile": Form(fold=True, compile=True),
+}
 NUM_BATCHES = 4  # different ones that lie on the device, taken in turns
 
 
