@@ -81,8 +81,12 @@ class Codec:
         autoencoder, _ = recipe.build()
         autoencoder = autoencoder.to(recipe.device).eval()
         autoencoder.set_form(Form(fold=form.fold))
-        if form.compile:  # training alone compiles by itself
-            for network in (autoencoder.encoder, autoencoder.decoder):
+        for network in (
+            autoencoder.encoder,
+            autoencoder.decoder,
+        ):  # training alone takes these forms by itself
+            network.training = form.fold
+            if form.compile:
                 network.compile(dynamic=False)
         return cls(autoencoder, setting)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from unittest import mock
 
 import torch
@@ -65,27 +66,39 @@ class LayerCall:
 def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[None]:
     """Show every convolution of the forward passes inside; nothing of the autoencoder may be compiled."""
     names = {module: name for name, module in autoencoder.named_modules() if isinstance(module, Convolution)}
+    own_layer, own_product = folded._layer, folded._product
+    under_way: list[nn.Module] = []  # folded layers, some of which call the layer itself
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         assert isinstance(module, Convolution)
-        given = inputs[0]
-        see(LayerCall(names[module], module, given, given.shape, output, module.forward, _as_is, _as_is))
+        if module not in under_way:
+            see(_plain_call(names[module], module, inputs[0], output, module.forward))
 
-    apply_folded = folded._layer
-
-    def note_folded(layer: nn.Module, features: FoldedMap) -> FoldedMap:
-        result = apply_folded(layer, features)
+    def layer_noted(layer: nn.Module, features: FoldedMap) -> FoldedMap:
+        under_way.append(layer)
+        result = own_layer(layer, features)
+        under_way.pop()
         if isinstance(layer, Convolution):
-            see(_folded_call(names[layer], layer, features, result, apply_folded))
+            see(_folded_call(names[layer], layer, features, result, own_layer))
         return result
 
+    def product_noted(layer: Convolution, features: Tensor) -> Tensor:
+        output = own_product(layer, features)
+        see(_plain_call(names[layer], layer, features, output, partial(own_product, layer)))
+        return output
+
     hooks = [module.register_forward_hook(note) for module in names]
+    patches = {"_layer": layer_noted, "_product": product_noted}
     try:
-        with mock.patch.object(folded, "_layer", note_folded):
+        with mock.patch.multiple(folded, **patches):
             yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _plain_call(name: str, layer: Convolution, given: Tensor, output: Tensor, apply: Apply) -> LayerCall:
+    return LayerCall(name, layer, given, given.shape, output, apply, _as_is, _as_is)
 
 
 def _folded_call(

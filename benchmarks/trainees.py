@@ -26,6 +26,7 @@ FORMS = {
     "fold": Form(fold=True),
     "compile": Form(compile=True),
     "fold+compile": Form(fold=True, compile=True),
+    "fold+compile+graphs": Form(fold=True, compile=True, graphs=True),
 }
 NUM_BATCHES = 4  # different ones that lie on the device, taken in turns
 
