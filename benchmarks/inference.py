@@ -199,9 +199,8 @@ def main() -> int:
     options.seconds = options.seconds or ([10.0] if options.cpu else [1.5, 10.0])
     options.batches = options.batches or ([1, 4] if options.cpu else [1, 32])
     options.repeats = options.repeats or (1 if options.cpu else 5)
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # before CUDA starts, for deterministic kernels
+    # Read once, when CUDA starts; deterministic kernels need it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if options.cpu:
         torch.set_num_threads(2)
     torch._dynamo.config.recompile_limit = 256  # all forms and shapes share their code
