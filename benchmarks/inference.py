@@ -10,7 +10,6 @@ compiled (`--forms compile fold+compile`) is compiled anew for every shape, whic
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -30,6 +29,7 @@ from benchmarks.step_times import alternate, synchronize
 from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, draw_waveforms
 from pipeline.models.autoencoder import SpectrogramAutoencoder
 from pipeline.models.form import Form
+from pipeline.training.reproducibility import prepare_determinism
 
 FLOAT32, BF16 = Setting(deterministic=True), Setting(bf16=True, deterministic=True)
 
@@ -199,8 +199,7 @@ def main() -> int:
     options.seconds = options.seconds or ([10.0] if options.cpu else [1.5, 10.0])
     options.batches = options.batches or ([1, 4] if options.cpu else [1, 32])
     options.repeats = options.repeats or (1 if options.cpu else 5)
-    # Read once, when CUDA starts; deterministic kernels need it.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    prepare_determinism(deterministic=True, strict=True)  # as a run does, before CUDA starts
     if options.cpu:
         torch.set_num_threads(2)
     torch._dynamo.config.recompile_limit = 256  # all forms and shapes share their code

@@ -14,7 +14,6 @@ and one step hold at a time.
 
 import argparse
 import gc
-import os
 import sys
 import time
 from dataclasses import replace
@@ -30,6 +29,7 @@ from benchmarks import accuracy, layer_times
 from benchmarks.claims import Claim, Record
 from benchmarks.step_times import StepTime, alternate, measure_ceilings, prepare, time_steps
 from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, Trainee, Variant
+from pipeline.training.reproducibility import prepare_determinism
 
 CHOSEN = {"cuda": "fold+compile", "cpu": "plain"}  # what training takes by default
 FLOAT32, TF32, BF16 = Setting(), Setting(tf32=True), Setting(bf16=True, tf32=True)
@@ -228,8 +228,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, and return 1 if a claim fails at full size on a GPU."""
     options = parse()
-    # Read once, when CUDA starts; deterministic kernels need it.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    prepare_determinism(deterministic=True, strict=True)  # as a run does, before CUDA starts
     if options.cpu:
         torch.set_num_threads(2)
     torch._dynamo.config.recompile_limit = 256  # all variants share their code
