@@ -1,0 +1,206 @@
+"""How exactly every form computes: outputs and gradients against the native reference in float64, and loss curves."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.claims import Claim
+from benchmarks.layer_calls import LayerCall, watch
+from benchmarks.native_layers import Conv
+from benchmarks.native_reference import NativeAutoencoder, as_ours, load_ours
+from benchmarks.trainees import Recipe, Setting, Trainee, Variant
+from pipeline.models.form import Form
+from pipeline.training.reproducibility import LatentNoise
+
+OUTPUT_LIMITS = {False: 1e-6, True: 2e-2}  # float32, bf16
+GRADIENT_LIMIT = 2.0  # times the plain float32 form's own error
+SMALLEST = 2.0**-23  # below one unit in the last place of float32 the comparison of two errors says nothing
+CURVE_LIMIT = 0.01
+NUM_SEGMENTS = 2
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What the reference computes in float64.
+
+    Attributes:
+        inputs: of each convolution by name, parts stacked.
+        outputs: likewise.
+        gradients: of each weight by name, in our layout.
+        estimate: compressed spectrogram, parts stacked.
+    """
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    estimate: Tensor
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Norm-wise relative errors of one form.
+
+    Attributes:
+        name: of the form.
+        bf16: whether it ran in bf16-mixed.
+        single: of each convolution's output, given the exact input; empty where it cannot be looked into.
+        chained: of the same in the network, given what the layers before gave.
+        estimate: of the network's output.
+        gradients: of each weight.
+    """
+
+    name: str
+    bf16: bool
+    single: dict[str, float]
+    chained: dict[str, float]
+    estimate: float
+    gradients: dict[str, float]
+
+
+def compute_exact(recipe: Recipe, waveform: Tensor) -> Exact:
+    """Run the reference in float64."""
+    native = NativeAutoencoder(recipe.description, torch.float64)
+    ours, _ = recipe.build()
+    load_ours(native, ours.double())
+    native = native.to(recipe.device)
+    inputs, outputs = dict[str, Tensor](), dict[str, Tensor]()
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def note(module: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
+            inputs[name], outputs[name] = _paired(given[0]), _paired(output)
+
+        return note
+
+    for name, module in native.named_modules():
+        if isinstance(module, Conv):
+            module.register_forward_hook(keep(name))
+    output = native(waveform.double(), _noise(recipe, waveform))
+    output.loss(recipe.loss_weights()).backward()
+    like = dict(ours.named_parameters())
+    gradients = {name: as_ours(weight.grad, like[name]) for name, weight in native.named_parameters()}
+    return Exact(inputs, outputs, gradients, _paired(output.estimate))
+
+
+def compare(recipe: Recipe, variants: list[Variant]) -> list[Errors]:
+    """Run every form on some segments; the first is the plain float32 form."""
+    waveform = recipe.batches[0][:NUM_SEGMENTS]
+    exact = compute_exact(recipe, waveform)
+    return [_errors(recipe, variant, exact, waveform) for variant in variants]
+
+
+def _errors(recipe: Recipe, variant: Variant, exact: Exact, waveform: Tensor) -> Errors:
+    assert variant.form is not None
+    single, chained = dict[str, float](), dict[str, float]()
+
+    def see(call: LayerCall) -> None:
+        chained[call.name] = _relative(call.output, exact.outputs[call.name])
+        with torch.no_grad():
+            output = call.unfold(call.apply(call.fold(exact.inputs[call.name].float())))
+        single[call.name] = _relative(output, exact.outputs[call.name])
+
+    trainee = Trainee(recipe, variant)
+    with variant.setting.active():
+        if not variant.form.compile:
+            with watch(trainee.model, see), torch.no_grad(), trainee.autocast():
+                trainee.model(waveform, _noise(recipe, waveform))
+        with trainee.autocast():
+            output = trainee.model(waveform, _noise(recipe, waveform))
+            loss = trainee.losses(output).total
+        loss.backward()
+    gradients = {
+        name: _relative(weight.grad, exact.gradients[name])
+        for name, weight in trainee.model.named_parameters()
+    }
+    estimate = _relative(output.estimate_spectrogram, exact.estimate)
+    return Errors(variant.name, variant.setting.bf16, single, chained, estimate, gradients)
+
+
+def _noise(recipe: Recipe, waveform: Tensor) -> Callable[[torch.Size], Tensor]:
+    return LatentNoise(recipe.checked.config.trainer.seed).at(torch.arange(waveform.shape[0]))
+
+
+def _paired(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return torch.cat((tensor.real, tensor.imag), 1) if tensor.is_complex() else tensor
+
+
+def _relative(value: Tensor, exact: Tensor) -> float:
+    return ((value.detach().double() - exact).norm() / exact.norm()).item()
+
+
+def draw_errors(name: str, errors: list[Errors]) -> Table:
+    """Return the table: the worst of all layers, for weights the median, too."""
+    table = Table(title=f"{name}: norm-wise relative errors against float64, the worst layer")
+    table.add_column("form")
+    for heading in (
+        "layer alone",
+        "layer in the network",
+        "estimate",
+        "gradient",
+        "median",
+        "to plain float32",
+    ):
+        table.add_column(heading, justify="right")
+    for found in errors:
+        layers = [f"{max(values.values()):.1e}" if values else "" for values in (found.single, found.chained)]
+        gradients = found.gradients.values()
+        table.add_row(
+            found.name,
+            *layers,
+            f"{found.estimate:.1e}",
+            f"{max(gradients):.1e}",
+            f"{statistics.median(gradients):.1e}",
+            "" if found.bf16 else f"{_worst_ratio(found, errors[0]):.2f}",
+        )
+    return table
+
+
+def _worst_ratio(found: Errors, plain: Errors) -> float:
+    """The largest of all weights' errors over the plain form's."""
+    return max(
+        error / max(plain.gradients[name], SMALLEST / GRADIENT_LIMIT)
+        for name, error in found.gradients.items()
+    )
+
+
+def judge(name: str, errors: list[Errors]) -> list[Claim]:
+    """Return the claims on every form."""
+    claims = []
+    for found in errors:
+        limit = OUTPUT_LIMITS[found.bf16]
+        if found.single:
+            worst = max(found.single, key=found.single.__getitem__)
+            what = f"{name}, {found.name}: error of a layer's output, {worst}"
+            claims.append(Claim.at_most(what, found.single[worst], limit))
+        if not found.bf16 and found is not errors[0]:
+            what = f"{name}, {found.name}: error of a weight's gradient over the plain float32 form's"
+            claims.append(Claim.at_most(what, _worst_ratio(found, errors[0]), GRADIENT_LIMIT))
+    return claims
+
+
+def loss_curves(recipe: Recipe, forms: dict[str, Form], steps: int) -> dict[str, list[float]]:
+    """Train each form from the same weights on the same batches, in float32 without TF32."""
+    curves = {}
+    for name, form in forms.items():
+        trainee = Trainee(recipe, Variant(name, form, Setting()))
+        with trainee.setting.active():
+            curves[name] = torch.stack([trainee.step() for _ in range(steps)]).tolist()
+    return curves
+
+
+def judge_curves(name: str, curves: dict[str, list[float]]) -> list[Claim]:
+    """Return the claims on all curves but the first, which they are compared with."""
+    (_, plain), *others = curves.items()
+    return [
+        Claim.at_most(
+            f"{name}, {form}: largest difference of a loss in {len(plain)} steps, {plain[0]:.4f} to {plain[-1]:.4f}",
+            100 * max(abs(a - b) / b for a, b in zip(curve, plain, strict=True)),
+            100 * CURVE_LIMIT,
+            " %",
+        )
+        for form, curve in others
+    ]
