@@ -21,15 +21,20 @@ class HostWaits(TorchDispatchMode):
 
     Works on a CPU, too, where it finds what would wait on a GPU, if not the copies. CUDA itself does not call a copy
     from pageable memory a synchronisation, though the host waits for it.
+
+    Args:
+        device_type: where training takes place: `cpu` or `cuda`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device_type: str) -> None:
         super().__init__()
         self.found: list[str] = []
+        self._device_type = device_type
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func in _READS or (func in _COPIES and _waits(func, args, kwargs or {}, out)):
+        is_read = func in _READS and args[0].device.type == self._device_type
+        if is_read or (func in _COPIES and _waits(func, args, kwargs or {}, out)):
             self.found.append(f"{func}\n{place()}")
         return out
 
@@ -79,7 +84,7 @@ class StepWaits(pl.Callback):
     Args:
         first: step, counted from 1, from which on they are collected.
         last: step after which they are not.
-        deep: also watch each operation, see `HostWaits`.
+        deep: watch each operation, too, see `HostWaits`; compiled regions may run uncompiled meanwhile.
     """
 
     def __init__(self, first: int, last: int, deep: bool = True) -> None:
@@ -94,8 +99,9 @@ class StepWaits(pl.Callback):
         if step not in self._steps:
             return
         found = self.found.setdefault(step, [])
-        watched = [HostWaits()] if self._deep else []
-        watched += [cuda_waits()] if trainer.strategy.root_device.type == "cuda" else []
+        device_type = trainer.strategy.root_device.type
+        watched = [HostWaits(device_type)] if self._deep else []
+        watched += [cuda_waits()] if device_type == "cuda" else []
         for context in watched:
             entered = context.__enter__()
             self._open.append((context, found, entered.found if isinstance(entered, HostWaits) else entered))
