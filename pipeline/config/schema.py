@@ -39,7 +39,7 @@ class StftSettings(Section):
 
 
 class LoaderSettings(Section):
-    """Arguments of torch's DataLoader; `batch_size` counts per process."""
+    """Arguments of torch's DataLoader; `batch_size` counts per process, `pin_memory` where a GPU trains."""
 
     batch_size: PositiveInt
     num_workers: NonNegativeInt

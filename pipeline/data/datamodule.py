@@ -18,6 +18,7 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSamp
 from pipeline.data.seeds import derive_seed
 from pipeline.data.shares import digest_with
 from pipeline.data.staging import stage, staged
+from pipeline.data.transfer import SideCopies
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
 
@@ -54,6 +55,7 @@ class AudioDataModule(pl.LightningDataModule):
         self._accumulate = accumulate
         self._corpus: Corpus | None = None
         self._ledger: BadFileLedger | None = None
+        self._copies = SideCopies()
         self._form = SegmentFormat(
             num_samples=data.segment_samples,
             sample_rate_hz=data.sample_rate_hz,
@@ -187,7 +189,7 @@ class AudioDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Moves the audio only: positions and paths are read on the host."""
-        return batch._replace(waveform=batch.waveform.to(device, non_blocking=True))
+        return batch._replace(waveform=self._copies(batch.waveform, device))
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into checkpoints: which audio the run is trained on."""
@@ -241,6 +243,12 @@ class AudioDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
+    def _trains_on_gpu(self) -> bool:
+        """Whether batches go to a GPU; without a Trainer, whether there is one."""
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cuda"
+
     def _is_overfitting(self) -> bool:
         return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
@@ -260,7 +268,7 @@ class AudioDataModule(pl.LightningDataModule):
         """Keyword arguments of DataLoader; prefetching and persistence mean something for workers only."""
         shared = {
             "num_workers": options.num_workers,
-            "pin_memory": options.pin_memory and torch.cuda.is_available(),
+            "pin_memory": options.pin_memory and self._trains_on_gpu(),
             "collate_fn": collate,
             # Without it, each new iterator would draw from the global generator and shift dropout.
             "generator": torch.Generator().manual_seed(derive_seed(self._seed, "loader")),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from pipeline.data.audio_io import convert_segment
 from pipeline.data.augmentations import Augmentations, level_db
@@ -68,12 +68,22 @@ class Batch(NamedTuple):
 def collate(segments: list[Segment]) -> Batch:
     """Stacks segments into a batch."""
     return Batch(
-        torch.from_numpy(np.stack([segment.waveform for segment in segments])),
+        _stack([segment.waveform for segment in segments]),
         torch.tensor([segment.position for segment in segments], dtype=torch.int64),
         tuple(segment.path for segment in segments),
         tuple(segment.source for segment in segments),
         tuple(bad for segment in segments for bad in segment.bad),
     )
+
+
+def _stack(waveforms: list[NDArray[np.float32]]) -> torch.Tensor:
+    """(B, C, S) of waveforms (C, S); in a loader's worker at once in the memory that the main process sees."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.stack(waveforms))
+    shared = torch.UntypedStorage._new_shared(len(waveforms) * waveforms[0].nbytes)
+    stacked = torch.empty(0, dtype=torch.float32).set_(shared).view(len(waveforms), *waveforms[0].shape)
+    np.stack(waveforms, out=stacked.numpy())
+    return stacked
 
 
 class TrainSegments(Dataset[Segment]):

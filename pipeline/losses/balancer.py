@@ -150,7 +150,8 @@ class GradientBalancer(nn.Module):
 
     def _factors(self, weights: Sequence[float], first: Tensor | None) -> Tensor:
         """Return (N,) float64 factors of the terms."""
-        shares = torch.tensor(weights, dtype=torch.float64, device=self.norms.device)
+        # filled where they are needed: the host would wait for a copy
+        shares = torch.stack([self.norms.new_full((), weight) for weight in weights])
         average = self.norms / self.updates.clamp(min=1e-30) if first is None else first
         factors = self.total_norm * shares / shares.sum() / average
         return torch.where(average > _NO_GRADIENT, factors, 0.0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -40,12 +41,13 @@ class _MidSide(Loss):
 
     def per_example(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Return (B,) values from two stereo waveforms (B, 2, S)."""
-        value = estimate.new_zeros(estimate.shape[0])
-        pairs = zip(to_mid_side(estimate), to_mid_side(reference), strict=True)
-        for weight, (found, wanted) in zip(self.weights, pairs, strict=True):
-            if weight:
-                value = value + weight * self.loss.per_example(found, wanted)
-        return value
+        kept = [number for number, weight in enumerate(self.weights) if weight]
+        pairs = [to_mid_side(waveform) for waveform in (estimate, reference)]
+        # one call for both: twice the examples cost a GPU less than twice the kernels
+        found, wanted = (torch.cat([pair[number] for number in kept]) for pair in pairs)
+        values = self.loss.per_example(found, wanted).split(estimate.shape[0])
+        weighted = [self.weights[number] * value for number, value in zip(kept, values, strict=True)]
+        return sum(weighted[1:], start=weighted[0])
 
 
 class MidSideStft(_MidSide):

@@ -12,6 +12,7 @@ from pipeline.evaluation.metrics import MetricSet
 from pipeline.losses.composite import CompositeLoss, LossReport
 from pipeline.models.autoencoder import AutoencoderOutput, SpectrogramAutoencoder
 from pipeline.models.bottleneck.base import Bottleneck
+from pipeline.training.ranks.reduction import reduce_over_ranks
 from pipeline.training.reproducibility import LatentNoise
 from pipeline.training.weight_average import WeightAverage
 
@@ -80,9 +81,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks; every rank calls it at the same place."""
-        summed = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")
-        assert isinstance(summed, Tensor)
-        return summed
+        return reduce_over_ranks(values.clone(), "sum")
 
     def train(self, mode: bool = True) -> "AutoencoderModule":
         """Set the mode; the average and frozen parts stay as they are, but for a bottleneck that samples."""
@@ -99,8 +98,8 @@ class AutoencoderModule(pl.LightningModule):
             torch.compiler.cudagraph_mark_step_begin()  # what the last step left in the graphs' memory is done with
         output: AutoencoderOutput = self.autoencoder(
             batch.waveform,
-            noise=self._noise.at(batch.position),
-            mask=self._noise.uniform_at(batch.position),
+            noise=self._noise.at(batch.position, batch.waveform.device),
+            mask=self._noise.uniform_at(batch.position, batch.waveform.device),
         )
         self.report = self.losses(output, self.trainer.global_step, self)
         return self.report.total

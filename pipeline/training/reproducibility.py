@@ -46,23 +46,29 @@ class LatentNoise:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def at(self, positions: Tensor) -> Callable[[Sequence[int]], Tensor]:
+    def at(self, positions: Tensor, device: torch.device) -> Callable[[Sequence[int]], Tensor]:
         """Return the source of standard normal values of one batch, for sampling latents.
 
         Args:
             positions: (B,) int64 on the host, position of each sample in the global training sequence.
+            device: where the values are needed.
 
         Returns:
-            A function: shape (B, ...) -> float32 tensor of this shape on the host.
+            A function: shape (B, ...) -> float32 tensor of this shape on the device.
         """
-        return partial(self._draw, positions, "latent", torch.randn)
+        return partial(self._draw, positions, device, "latent", torch.randn)
 
-    def uniform_at(self, positions: Tensor) -> Callable[[Sequence[int]], Tensor]:
+    def uniform_at(self, positions: Tensor, device: torch.device) -> Callable[[Sequence[int]], Tensor]:
         """Return the source of values in [0, 1) of one batch, for masking latents; as `at`."""
-        return partial(self._draw, positions, "latent mask", torch.rand)
+        return partial(self._draw, positions, device, "latent mask", torch.rand)
 
     def _draw(
-        self, positions: Tensor, purpose: str, draw: Callable[..., Tensor], shape: Sequence[int]
+        self,
+        positions: Tensor,
+        device: torch.device,
+        purpose: str,
+        draw: Callable[..., Tensor],
+        shape: Sequence[int],
     ) -> Tensor:
         assert shape[0] == len(positions), (shape, len(positions))
         generator = torch.Generator()
@@ -70,7 +76,12 @@ class LatentNoise:
         for position in positions.tolist():
             generator.manual_seed(derive_seed(self._seed, purpose, position) % 2**63)
             samples.append(draw(tuple(shape[1:]), generator=generator, dtype=torch.float32))
-        return torch.stack(samples)
+        drawn = torch.stack(samples)
+        if device.type != "cuda":
+            return drawn
+        return drawn.pin_memory().to(
+            device, non_blocking=True
+        )  # the host would wait for a copy from other memory
 
 
 class BatchSeed(pl.Callback):

@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.losses import LOSSES
 from pipeline.losses.composite import build_losses
 from pipeline.losses.plan import LossPlan, PlannedLoss, plan_losses
+from pipeline.losses.time import L1
 
 
 @dataclass
@@ -77,6 +78,42 @@ def test_weights_follow_the_step(output):
 def test_waveform_is_not_synthesised_for_spectral_losses(output):
     build({"spectral": {"stft_mse": None, "weights": {"stft_mse": 1.0}}})(output)
     assert output.synthesised == []
+
+
+def test_terms_of_weight_zero_compute_nothing(output, monkeypatch):
+    def refuse(*ignored):
+        raise AssertionError("computed in vain")
+
+    monkeypatch.setattr("pipeline.losses.time.L2.per_example", refuse)
+    monkeypatch.setattr("pipeline.losses.spectral.spectral_convergence", refuse)
+    monkeypatch.setattr("torch.Tensor.log10", refuse)
+    inner = {"w_sc": 0.0, "w_lin_mag": 1.0, "fft_sizes": [64]}
+    losses = build(
+        {
+            "time": {"l1": None, "l2": None, "weights": {"l1": 1.0, "l2": 0.0}},
+            "spectral": {"mrstft": {"config": inner}, "weights": {"mrstft": 1.0}},
+            "mel": {
+                "mrmel": {"config": {"fft_sizes": [64], "n_mels": [5], "log_weight": 0.0, "mag_weight": 1.0}},
+                "weights": {"mrmel": 1.0},
+            },
+            "bottleneck": {"weights": {"kl": 0.0}},
+        }
+    )
+    assert set(losses(output).values) == {"time/l1", "spectral/mrstft", "mel/mrmel"}
+
+
+def test_mid_and_side_are_computed_together_if_both_are_wanted(output, monkeypatch):
+    examples = []
+    per_example = L1.per_example
+
+    def noted(loss, estimate, reference):
+        examples.append(len(estimate))
+        return per_example(loss, estimate, reference)
+
+    monkeypatch.setattr(L1, "per_example", noted)
+    for config in ({}, {"w_side": 0.0}, {"w_mid": 0.0}):
+        build({"time": {"l1_mid_side": {"config": config}, "weights": {"l1_mid_side": 1.0}}})(output)
+    assert examples == [4, 2, 2]
 
 
 def test_every_registered_loss_builds_and_runs(output):

@@ -34,6 +34,7 @@ def build_callbacks(
     """
     settings = config.trainer.trainer
     on_terminal = sys.stdout.isatty()
+    log = MetricsLog(settings.log_every_n_steps)
     callbacks: list[pl.Callback] = [
         watch,
         BucketOrder(config.data.channels, config.data.segment_samples),
@@ -42,7 +43,7 @@ def build_callbacks(
         checkpoints.sequence,
         checkpoints.losses,
         BadFileReport(),
-        MetricsLog(settings.log_every_n_steps),
+        log,
         Progress(plain_lines=settings.enable_progress_bar and not on_terminal),
         record,
         ValidationDemos(
@@ -52,7 +53,7 @@ def build_callbacks(
     if settings.enable_model_summary:
         callbacks.append(RichModelSummary(max_depth=2) if on_terminal else ModelSummary(max_depth=2))
     if settings.enable_progress_bar and on_terminal:
-        callbacks.append(_Bar())
+        callbacks.append(_Bar(log))
     return [*callbacks, checkpoints]
 
 
@@ -65,10 +66,20 @@ def build_record(config: Config, run_dir: Path) -> ProgressRecord:
 
 
 class _Bar(RichProgressBar):
-    """Lightning's bar without the version number that loggers report."""
+    """Lightning's bar without the version number that loggers report, with the newest loss that is on the host.
+
+    Args:
+        log: has it.
+    """
+
+    def __init__(self, log: MetricsLog) -> None:
+        super().__init__()
+        self._log = log
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the figures behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self._log.newest_loss is not None:
+            metrics["train/loss"] = self._log.newest_loss
         return metrics

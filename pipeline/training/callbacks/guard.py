@@ -1,20 +1,30 @@
 """Stops a run whose loss is no longer a number, before anything of it is saved."""
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
 from pipeline.data.dataset import Batch
 from pipeline.errors import TrainingError
+from pipeline.training.readback import Readback
+
+
+class _Batch(NamedTuple):
+    """What is said of a batch if its loss is not finite."""
+
+    loss: Readback
+    paths: Sequence[str]
+    step: int
+    epoch: int
 
 
 class FiniteLossGuard(pl.Callback):
     """Raise TrainingError when the loss is not finite, naming the batch's files.
 
-    On a GPU the check runs one batch late: by then the value has long been computed, so reading it does not stall the
-    queue. Callbacks that save call `settle` first.
+    On a GPU the check runs one batch late: while the host waits for the former batch, the GPU has this one to do.
+    Callbacks that save call `settle` first.
 
     Args:
         patience: consecutive non-finite batches that are borne; above 0 under 16-mixed, where the gradient scaler
@@ -24,7 +34,7 @@ class FiniteLossGuard(pl.Callback):
     def __init__(self, patience: int) -> None:
         self._patience = patience
         self._consecutive = 0
-        self._pending: tuple[Tensor, Batch, int, int] | None = None
+        self._pending: _Batch | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches in a row were not finite."""
@@ -38,12 +48,13 @@ class FiniteLossGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Check the former batch on a GPU, this one on the CPU."""
-        loss = outputs["loss"].detach()
-        previous, self._pending = self._pending, (loss, batch, trainer.global_step, trainer.current_epoch)
-        if loss.device.type == "cpu":
+        loss = Readback(outputs["loss"])
+        newest = _Batch(loss, batch.paths, trainer.global_step, trainer.current_epoch)
+        previous, self._pending = self._pending, newest
+        if not loss.is_late:
             self.settle(trainer)
         elif previous is not None:
-            self._check(trainer, *previous)
+            self._check(trainer, previous)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the last batch."""
@@ -53,10 +64,11 @@ class FiniteLossGuard(pl.Callback):
         """Check the newest batch now."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            self._check(trainer, *pending)
+            self._check(trainer, pending)
 
-    def _check(self, trainer: pl.Trainer, loss: Tensor, batch: Batch, step: int, epoch: int) -> None:
-        if bool(torch.isfinite(loss)):
+    def _check(self, trainer: pl.Trainer, batch: _Batch) -> None:
+        loss = float(batch.loss.read())
+        if math.isfinite(loss):
             self._consecutive = 0
             return
         self._consecutive += 1
@@ -65,7 +77,8 @@ class FiniteLossGuard(pl.Callback):
         rates = ", ".join(f"{group['lr']:.3g}" for group in trainer.optimizers[0].param_groups)
         clip, files = trainer.gradient_clip_val, list(dict.fromkeys(batch.paths))
         raise TrainingError(
-            f"the loss is {float(loss)} at step {step} (epoch {epoch}); nothing was saved since the last good step.\n"
+            f"the loss is {loss} at step {batch.step} (epoch {batch.epoch}); nothing was saved since the last good "
+            "step.\n"
             f"  files of the batch: {', '.join(files)}\n"
             f"  remedies: a lower trainer.optimizer.config.lr (now {rates}); gradient clipping with "
             f"trainer.trainer.gradient_clip_val (now {clip}); trainer.precision=32-true (now {trainer.precision}); "
