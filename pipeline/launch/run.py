@@ -83,7 +83,7 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.trained_parameters))))
-    attempt_notes = record_attempt(run, checked, data.corpus, start) if rank == 0 else []
+    attempt_notes, reading = record_attempt(run, checked, data.corpus, start) if rank == 0 else ([], None)
     for note in (*checked.notes, *module_build.training_notes(config, module), *start.notes, *attempt_notes):
         _log.info("note: %s", note)
     if settings.log_model_structure:
@@ -116,6 +116,9 @@ def _train(
         assembly.draw_run_curves(trainer, run.path)
     if stop_signals.has_saved:
         _leave(called)
+    if reading is not None:
+        with watchdog.unbounded("reading the audio for the record"):
+            reading.finish(lambda: stop_signals.received is not None)
     _conclude(run, trainer.global_step, start, module, checkpoints)
 
 

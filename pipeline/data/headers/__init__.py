@@ -1,4 +1,4 @@
-"""Headers of audio files, read without a decoder: what `probe` would say of a file in its usual form, and no more.
+"""The first look at an audio file: its header, read without a decoder where the file is in its usual form.
 
 A file is in its usual form where its header and its size alone show that it begins as it should and ends where it
 should. Of any other file nothing is said here: it is decoded, which tells what is wrong with it, if anything is.
@@ -7,7 +7,7 @@ should. Of any other file nothing is said here: it is decoded, which tells what 
 import os
 from pathlib import Path
 
-from pipeline.data.audio_io import AudioInfo
+from pipeline.data.audio_io import AudioInfo, probe
 from pipeline.data.headers.flac import read_flac
 from pipeline.data.headers.mp3 import read_mp3
 from pipeline.data.headers.vorbis import read_vorbis
@@ -15,6 +15,18 @@ from pipeline.data.headers.wav import read_wav
 
 _HEAD_BYTES = 1 << 14
 _READERS = {b"RIFF": read_wav, b"fLaC": read_flac, b"OggS": read_vorbis}
+
+
+def first_look(path: Path) -> AudioInfo:
+    """Returns what a file is, by its header and its end alone if these are as usual, else as `probe` does.
+
+    Which of the two depends on nothing but the file.
+
+    Raises:
+        UnreadableAudioError: Empty, no audio, truncated, or not finite; the reason says which.
+        OSError: The file cannot be opened at all.
+    """
+    return read_header(path) or probe(path)
 
 
 def read_header(path: Path) -> AudioInfo | None:

@@ -77,7 +77,11 @@ def test_what_is_cut_has_no_header_but_in_the_last_flac_frame(tmp_path, kind):
     assert read_header(tmp_path / f"x.{kind}") is not None
     last_frame = content.rindex(b"\xff\xf8") if kind == "flac" else len(content)
     rng = np.random.default_rng(1)
-    for length in (*range(0, 600, 7), *range(len(content) - 300, len(content)), *rng.integers(600, len(content), 200)):
+    for length in (
+        *range(0, 600, 7),
+        *range(len(content) - 300, len(content)),
+        *rng.integers(600, len(content), 200),
+    ):
         (tmp_path / "cut").with_suffix(f".{kind}").write_bytes(content[:length])
         info = read_header((tmp_path / "cut").with_suffix(f".{kind}"))
         assert info is None or length > last_frame + 5, length
@@ -154,6 +158,15 @@ def test_the_longest_numbers_of_flac_frames():
 
 @pytest.mark.parametrize("name", ["short.wav", "short.flac", "short.mp3", "short.ogg"])
 def test_short_files_have_no_header(tmp_path, name):
-    for content in (b"", b"x", b"RIFF", b"RIFF\0\0\0\0WAVE", b"fLaC", b"fLaC" + bytes(100), b"OggS", b"ID3\3"):
+    for content in (
+        b"",
+        b"x",
+        b"RIFF",
+        b"RIFF\0\0\0\0WAVE",
+        b"fLaC",
+        b"fLaC" + bytes(100),
+        b"OggS",
+        b"ID3\3",
+    ):
         (tmp_path / name).write_bytes(content)
         assert read_header(tmp_path / name) is None
