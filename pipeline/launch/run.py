@@ -25,6 +25,7 @@ from pipeline.launch.roll_call import RollCall, hold_roll_call
 from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
+    from pipeline.launch.data_reading import DataReading
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
     from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.module import AutoencoderModule
@@ -116,9 +117,7 @@ def _train(
         assembly.draw_run_curves(trainer, run.path)
     if stop_signals.has_saved:
         _leave(called)
-    if reading is not None:
-        with watchdog.unbounded("reading the audio for the record"):
-            reading.finish(lambda: stop_signals.received is not None)
+    _finish_reading(reading, watchdog)
     _conclude(run, trainer.global_step, start, module, checkpoints)
 
 
@@ -126,6 +125,13 @@ def _build_losses(run: RunDirectory) -> "LossRecord":
     from pipeline.training.callbacks.loss_record import LossRecord
 
     return LossRecord(run.path, replay.steps_of(run.path))
+
+
+def _finish_reading(reading: "DataReading | None", watchdog: "Watchdog") -> None:
+    """Wait for what the first rank still reads of the audio; a signal ends that."""
+    if reading is not None:
+        with watchdog.unbounded("reading the audio for the record"):
+            reading.finish(lambda: stop_signals.received is not None)
 
 
 def _leave(called: RollCall | None) -> NoReturn:
