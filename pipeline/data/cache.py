@@ -38,9 +38,10 @@ def unfinished(path: Path) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that others see either not at all or complete; call it with the lock held."""
-    with open(unfinished(path), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Writes a file that others see either not at all or complete; call it with the lock held.
+
+    It is not forced to the disk, which can take longer than the scan of a small folder: what is lost with the machine
+    is made anew.
+    """
+    unfinished(path).write_bytes(content)
     os.replace(unfinished(path), path)

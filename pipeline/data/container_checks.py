@@ -89,7 +89,7 @@ def last_mp3_frame_is_cut(path: Path) -> bool:
     start = tail.find(b"\xff")
     while start >= 0:
         at, num_frames = start, 0
-        while length := _mp3_frame_bytes(tail[at : at + 4]):
+        while length := mp3_frame_bytes(tail[at : at + 4]):
             at, num_frames = at + length, num_frames + 1
         if num_frames >= _MP3_CONVINCING_FRAMES:
             return at > len(tail) or 0 < len(tail) - at < 4  # a whole tag is longer than a cut header
@@ -97,7 +97,7 @@ def last_mp3_frame_is_cut(path: Path) -> bool:
     return False
 
 
-def _mp3_frame_bytes(header: bytes) -> int:
+def mp3_frame_bytes(header: bytes) -> int:
     """Length of the MP3 frame that starts with these four bytes; 0 if none does.
 
     Source: ISO/IEC 11172-3 and 13818-3, clause 2.4.1.3, layer III.
@@ -109,8 +109,13 @@ def _mp3_frame_bytes(header: bytes) -> int:
         return 0
     is_full_rate = version == 3
     kbps = (_MP3_KBPS if is_full_rate else _MP3_LOW_RATE_KBPS)[bitrate - 1]
-    rate_hz = _MP3_RATES_HZ[rate] >> (3 - version if version else 2)  # halved in MPEG-2, quartered in 2.5
-    return (144 if is_full_rate else 72) * 1000 * kbps // rate_hz + (header[2] >> 1 & 1)
+    return (144 if is_full_rate else 72) * 1000 * kbps // mp3_rate_hz(header) + (header[2] >> 1 & 1)
+
+
+def mp3_rate_hz(header: bytes) -> int:
+    """Sample rate of the MP3 frame that starts with these four bytes: halved in MPEG-2, quartered in 2.5."""
+    version = header[1] >> 3 & 3
+    return _MP3_RATES_HZ[header[2] >> 2 & 3] >> (3 - version if version else 2)
 
 
 def _missing_in_chunks(stream: IO[bytes], magic: bytes, size: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 WHOLE, PARTS = "whole", "parts"
-"""How a digest was made; it says so itself: `whole:5f0e...`."""
+"""How a digest was made; it says so itself: `whole:5f0e...`. While it is not made, nothing follows: `whole:`."""
 
 _WHOLE_FOLDER_BYTES = 4 << 30  # seconds, or a minute over a network, and once
 _WHOLE_FILE_BYTES = 1 << 20
@@ -24,6 +24,16 @@ def way_of(size_bytes: int, folder_bytes: int) -> str:
     """
     is_small = size_bytes <= _WHOLE_FILE_BYTES or folder_bytes <= _WHOLE_FOLDER_BYTES
     return WHOLE if is_small else PARTS
+
+
+def pending(way: str) -> str:
+    """Return what stands for the digest of a file that was not read yet."""
+    return f"{way}:"
+
+
+def is_pending(content: str) -> bool:
+    """Whether a file was not read yet."""
+    return content.endswith(":")
 
 
 def content_digest(path: Path, way: str) -> str:

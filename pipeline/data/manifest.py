@@ -1,4 +1,8 @@
-"""The manifest: every audio file of a folder, opened and checked once, and remembered in the cache."""
+"""The manifest: every audio file of a folder, looked at once, and remembered in the cache.
+
+The first scan reads headers and ends; of what lies between, nothing is known then. It is read when it is trained on,
+where a file that fails is named and replaced, and for the digests of `pipeline.data.contents`.
+"""
 
 import hashlib
 import json
@@ -13,16 +17,18 @@ from typing import Any
 import soundfile
 
 from pipeline.data import AUDIO_EXTENSIONS
-from pipeline.data.audio_io import AudioInfo, probe
+from pipeline.data.audio_io import AudioInfo
 from pipeline.data.bad_files import BadFile, UnreadableAudioError
 from pipeline.data.cache import locked_cache, write_atomically
 from pipeline.data.collector import uncollected
-from pipeline.data.content import content_digest, way_of
+from pipeline.data.content import pending, way_of
+from pipeline.data.headers import first_look
 from pipeline.data.listing import ListedFile, Listing, list_audio
 from pipeline.data.storage import FileStorage, Storage
 
-_VERSION = 2  # of the cache file: raise it when its form or the checks of `probe` change
-_NUM_THREADS = 16  # opening a file mostly waits for the disk or the network
+_VERSION = 3  # of the cache file: raise it when its form or the checks of `first_look` change
+_NUM_THREADS = 16  # opening a file mostly waits for the network or a disk that is not in the cache
+_FILES_AT_ONCE = 16  # handing one to a thread takes as long as reading a header that is in the cache
 _REPORT_EVERY_S = 10.0
 _NEVER = -1  # modification time of what must be looked at again next time
 
@@ -37,7 +43,7 @@ class AudioEntry:
     mtime_ns: int
     audio: AudioInfo
     content: str
-    """Digest of what it holds, see `pipeline.data.content`."""
+    """Digest of what it holds, see `pipeline.data.content`; pending in a scanned manifest, see `contents`."""
 
     @property
     def duration_s(self) -> float:
@@ -72,12 +78,6 @@ class Manifest:
         lines = (f"{entry.path}\0{entry.size_bytes}\0{entry.audio.num_frames}\n" for entry in self.entries)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
-    @cached_property
-    def content_digest(self) -> str:
-        """SHA-256 over path, length and content of the usable files."""
-        lines = (f"{entry.path}\0{entry.audio.num_frames}\0{entry.content}\n" for entry in self.entries)
-        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
     def select(self, entries: Iterable[AudioEntry]) -> "Manifest":
         """Returns the same account with other usable files."""
         return replace(self, entries=tuple(entries))
@@ -85,16 +85,11 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What is known about one file: its header and content, or why there is none."""
+    """What is known about one file: its header, or why there is none."""
 
     file: ListedFile
     audio: AudioInfo | None
-    content: str = ""
     reason: str = ""
-
-    def is_known_as(self, way: str) -> bool:
-        """Whether the content was looked at in this way."""
-        return self.audio is None or self.content.startswith(way)
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,6 @@ class _Account:
         """Whether nothing was added, removed or changed."""
         return (
             [record.file for record in self.records] == listing.files
-            and all(record.is_known_as(way) for record, way in zip(self.records, _ways(listing), strict=True))
             and self.unreachable == tuple(listing.unreachable)
             and self.unsupported == listing.unsupported
         )
@@ -172,32 +166,25 @@ def _cache_file(root: Path, extensions: tuple[str, ...], cache_dir: Path) -> Pat
     return cache_dir / f"manifest-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
-def _ways(listing: Listing) -> list[str]:
-    folder_bytes = sum(file.size_bytes for file in listing.files)
-    return [way_of(file.size_bytes, folder_bytes) for file in listing.files]
-
-
 def _update(root: Path, known: _Account, listing: Listing, report: Callable[[str], None]) -> _Account:
     """Brings an account up to date by opening the files that it does not know as they are."""
     records = {record.file: record for record in known.records}
-    wanted = zip(listing.files, _ways(listing), strict=True)
-    new = [(file, way) for file, way in wanted if file not in records or not records[file].is_known_as(way)]
-    records.update(zip((file for file, _ in new), _probe_all(root, new, report), strict=True))
+    new = [file for file in listing.files if file not in records]
+    records.update(zip(new, _look_at_all(root, new, report), strict=True))
     return _Account(
         tuple(records[file] for file in listing.files), tuple(listing.unreachable), dict(listing.unsupported)
     )
 
 
-def _probe_all(
-    root: Path, files: list[tuple[ListedFile, str]], report: Callable[[str], None]
-) -> list[_Record]:
+def _look_at_all(root: Path, files: list[ListedFile], report: Callable[[str], None]) -> list[_Record]:
     """Opens files in parallel, and says from time to time how far it is."""
     records: list[_Record] = []
     next_report_s = time.monotonic() + _REPORT_EVERY_S
     pool = ThreadPoolExecutor(_NUM_THREADS)
+    parts = (files[at : at + _FILES_AT_ONCE] for at in range(0, len(files), _FILES_AT_ONCE))
     try:
-        for record in pool.map(lambda file: _probe_one(root, *file), files):
-            records.append(record)
+        for part in pool.map(lambda part: [_look_at(root, file) for file in part], parts):
+            records += part
             if time.monotonic() > next_report_s:
                 report(f"checked {len(records)} of {len(files)} audio files in {root}")
                 next_report_s += _REPORT_EVERY_S
@@ -206,10 +193,9 @@ def _probe_all(
     return records
 
 
-def _probe_one(root: Path, file: ListedFile, way: str) -> _Record:
-    path = root / file.path
+def _look_at(root: Path, file: ListedFile) -> _Record:
     try:
-        return _Record(file, probe(path), content_digest(path, way))
+        return _Record(file, first_look(root / file.path))
     except UnreadableAudioError as error:
         return _Record(file, None, reason=error.bad_file.reason)
     except OSError as error:  # permissions or a network that will be mended: not remembered
@@ -217,10 +203,9 @@ def _probe_one(root: Path, file: ListedFile, way: str) -> _Record:
 
 
 def _manifest(root: Path, account: _Account) -> Manifest:
+    folder_bytes = sum(record.file.size_bytes for record in account.records)
     entries = tuple(
-        AudioEntry(
-            record.file.path, record.file.size_bytes, record.file.mtime_ns, record.audio, record.content
-        )
+        AudioEntry(*record.file, record.audio, pending(way_of(record.file.size_bytes, folder_bytes)))
         for record in account.records
         if record.audio is not None
     )
@@ -235,9 +220,7 @@ def _manifest(root: Path, account: _Account) -> Manifest:
 def _encode(account: _Account) -> bytes:
     return json.dumps(
         {
-            "files": [
-                [*record.file, record.audio or record.reason, record.content] for record in account.records
-            ],
+            "files": [[*record.file, record.audio or record.reason] for record in account.records],
             "unreachable": account.unreachable,
             "unsupported": account.unsupported,
         }
@@ -257,10 +240,8 @@ def _read_account(cache_file: Path) -> _Account:
         return _Account((), (), {})
 
 
-def _decode_record(
-    path: str, size_bytes: int, mtime_ns: int, found: str | list[Any], content: str
-) -> _Record:
+def _decode_record(path: str, size_bytes: int, mtime_ns: int, found: str | list[Any]) -> _Record:
     file = ListedFile(path, size_bytes, mtime_ns)
     if isinstance(found, str):
         return _Record(file, None, reason=found)
-    return _Record(file, AudioInfo(*found), content)
+    return _Record(file, AudioInfo(*found))

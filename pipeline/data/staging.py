@@ -141,8 +141,12 @@ def _home(scratch_dir: Path, root: Path) -> Path:
 
 def _marker(manifests: tuple[Manifest, ...], scratch_dir: Path) -> Path:
     """The file that says that all of it is there."""
-    known = repr([(str(manifest.root.resolve()), manifest.content_digest) for manifest in manifests])
-    return scratch_dir / f"staged-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
+    known = hashlib.sha256()
+    for manifest in manifests:
+        known.update(repr((str(manifest.root.resolve()), manifest.digest)).encode())
+        for entry in manifest.entries:
+            known.update(entry.mtime_ns.to_bytes(8, signed=True))
+    return scratch_dir / f"staged-{known.hexdigest()[:16]}"
 
 
 def _gib(copies: list[_Copy]) -> str:

@@ -11,6 +11,7 @@ from pipeline.config import compose
 from pipeline.config.atomic import write_text
 from pipeline.data.corpus import Corpus
 from pipeline.launch import data_record
+from pipeline.launch.data_reading import DataReading
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.identity import differences, is_changeable
 from pipeline.launch.preflight import Preflight
@@ -31,7 +32,9 @@ _SLURM = {
 }
 
 
-def record_attempt(run: RunDirectory, checked: Preflight, corpus: Corpus, start: "Start") -> list[str]:
+def record_attempt(
+    run: RunDirectory, checked: Preflight, corpus: Corpus, start: "Start"
+) -> tuple[list[str], DataReading]:
     """Append this start to the run's records; the first rank calls it.
 
     Args:
@@ -41,8 +44,11 @@ def record_attempt(run: RunDirectory, checked: Preflight, corpus: Corpus, start:
         start: what training starts from.
 
     Returns:
-        A line if the start differs from those before it in what decides how numbers are rounded, else none.
+        A line if the start differs from those before it in what decides how numbers are rounded, else none; and what
+        reads the audio, where that takes longer, and completes the record.
     """
+    reading = DataReading(run.path, corpus, Path(checked.config.data.cache_dir).expanduser())
+    corpus = reading.begin()
     facts, diff = describe_now()
     data = data_record.describe(corpus)
     resources, step = checked.resources, start.step or 0
@@ -64,15 +70,15 @@ def record_attempt(run: RunDirectory, checked: Preflight, corpus: Corpus, start:
     }
     session, notes = record_session(run.path, resources.world_size, resources.use_gpu, step, more)
     record = read_provenance(run.path)
-    if record is None:  # lost or damaged: it decides nothing
-        return notes
-    if step == 0:
-        data_record.write(run.path, corpus)
-        keep_diff(run.path, diff)
-        record |= facts | {"data": data, "init_from": _describe_weights(start.weights)}
-    record["attempts"] = [*record.get("attempts", []), session]
-    write_text(run.path / PROVENANCE, json.dumps(record, indent=2) + "\n")
-    return notes
+    if record is not None:  # one that is lost or damaged decides nothing
+        if step == 0:
+            data_record.write(run.path, data_record.files_of(corpus))
+            keep_diff(run.path, diff)
+            record |= facts | {"data": data, "init_from": _describe_weights(start.weights)}
+        record["attempts"] = [*record.get("attempts", []), session]
+        write_text(run.path / PROVENANCE, json.dumps(record, indent=2) + "\n")
+    reading.go_on()
+    return notes, reading
 
 
 def _changes(run: RunDirectory, checked: Preflight) -> dict[str, Any]:

@@ -1,14 +1,19 @@
-"""`data.jsonl`: the audio files that a run trains and evaluates on, with what tells whether they have changed."""
+"""`data.jsonl`: the audio files that a run trains and evaluates on, with what tells whether they have changed.
 
+What a file holds may be read after training has begun: until then its line says when the file was last changed, and its
+content is completed only if that is still so.
+"""
+
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.atomic import write_text
-from pipeline.data.content import content_digest
+from pipeline.data.content import content_digest, is_pending
 from pipeline.data.corpus import Corpus
 from pipeline.errors import LaunchError
 
@@ -26,7 +31,8 @@ class DataFile:
         path: relative to the folder.
         size_bytes: its size.
         num_frames: its length at its own rate.
-        content: digest of what it holds.
+        content: digest of what it holds, or pending.
+        mtime_ns: when it was last changed; None where its content is known.
     """
 
     part: str
@@ -34,6 +40,12 @@ class DataFile:
     size_bytes: int
     num_frames: int
     content: str
+    mtime_ns: int | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its content was not read yet."""
+        return is_pending(self.content)
 
 
 def files_of(corpus: Corpus) -> list[DataFile]:
@@ -41,17 +53,40 @@ def files_of(corpus: Corpus) -> list[DataFile]:
     same = corpus.train.entries == corpus.evaluation.entries and corpus.train.root == corpus.evaluation.root
     parts = {"both": corpus.train} if same else {"train": corpus.train, "eval": corpus.evaluation}
     return [
-        DataFile(part, entry.path, entry.size_bytes, entry.audio.num_frames, entry.content)
+        DataFile(
+            part,
+            entry.path,
+            entry.size_bytes,
+            entry.audio.num_frames,
+            entry.content,
+            entry.mtime_ns if is_pending(entry.content) else None,
+        )
         for part, manifest in parts.items()
         for entry in manifest.entries
     ]
+
+
+def digest(files: Iterable[DataFile]) -> str | None:
+    """Return the manifest hash, of training and of evaluation: SHA-256 over path, length and content of the files.
+
+    None while the content of any of them is not known.
+    """
+    hashes = {"train": hashlib.sha256(), "eval": hashlib.sha256()}
+    for file in files:
+        if file.is_pending:
+            return None
+        line = f"{file.path}\0{file.num_frames}\0{file.content}\n".encode(errors="surrogateescape")
+        for part, found in hashes.items():
+            if file.part in (part, "both"):
+                found.update(line)
+    return f"{hashes['train'].hexdigest()}:{hashes['eval'].hexdigest()}"
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Return what `provenance.json` says about the data: its manifest hash, how much it is, where it was."""
     files = files_of(corpus)
     return {
-        "sha256": f"{corpus.train.content_digest}:{corpus.evaluation.content_digest}",
+        "sha256": digest(files),
         "train_root": str(corpus.train.root),
         "eval_root": str(corpus.evaluation.root),
         "files": len(files),
@@ -59,12 +94,37 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def write(run_dir: Path, corpus: Corpus) -> None:
+def write(run_dir: Path, files: Iterable[DataFile]) -> None:
     """Write the record of a run; names of any bytes survive."""
-    rows = (
-        [file.part, file.path, file.size_bytes, file.num_frames, file.content] for file in files_of(corpus)
-    )
-    write_text(run_dir / DATA, "".join(f"{json.dumps(row)}\n" for row in rows))
+    write_text(run_dir / DATA, "".join(f"{json.dumps(_row(file))}\n" for file in files))
+
+
+def _row(file: DataFile) -> list[Any]:
+    row = [file.part, file.path, file.size_bytes, file.num_frames, file.content]
+    return row if file.mtime_ns is None else [*row, file.mtime_ns]
+
+
+def completed(recorded: Iterable[DataFile], corpus: Corpus) -> list[DataFile]:
+    """Return a record with the contents that were read since, of files that are still what they were.
+
+    Args:
+        recorded: of the run.
+        corpus: with the contents that are known.
+    """
+    known = {
+        (place, entry.path, entry.size_bytes, entry.mtime_ns): entry.content
+        for place, manifest in (("train", corpus.train), ("eval", corpus.evaluation))
+        for entry in manifest.entries
+        if not is_pending(entry.content)
+    }
+
+    def complete(file: DataFile) -> DataFile:
+        place = "eval" if file.part == "eval" else "train"
+        content = known.get((place, file.path, file.size_bytes, file.mtime_ns or 0), "")
+        is_wanted = file.is_pending and content.startswith(file.content)
+        return replace(file, content=content, mtime_ns=None) if is_wanted else file
+
+    return [complete(file) for file in recorded]
 
 
 def read(run_dir: Path) -> list[DataFile] | None:
@@ -83,16 +143,16 @@ def read(run_dir: Path) -> list[DataFile] | None:
 
 
 def _file(row: Any) -> DataFile:
-    part, path, size_bytes, num_frames, content = row
+    part, path, size_bytes, num_frames, content, *times = row
     texts = (part, path, content)
-    numbers = (size_bytes, num_frames)
+    numbers = (size_bytes, num_frames, *times)
     if not (
         all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
     ):
         raise ValueError(row)
-    if part not in _PARTS:
-        raise ValueError(part)
-    return DataFile(part, path, size_bytes, num_frames, content)
+    if part not in _PARTS or len(times) != is_pending(content):
+        raise ValueError(row)
+    return DataFile(part, path, size_bytes, num_frames, content, *times)
 
 
 def first_difference(
@@ -100,7 +160,7 @@ def first_difference(
 ) -> str | None:
     """Return the first file in which a corpus differs from a record, and how; None if in none.
 
-    Every file is read again: times and sizes prove nothing.
+    Every file whose content is recorded is read again: times and sizes prove nothing.
 
     Args:
         recorded: of the run.
@@ -113,8 +173,9 @@ def first_difference(
     then = {(file.part, file.path): file for file in recorded}
     if listed := next(_differing(then, now, roots, bad), None):
         return listed
-    report(f"reading {len(recorded)} files")
-    return next(_with_other_content(recorded, roots), None)
+    read = [file for file in recorded if not file.is_pending]
+    report(f"reading {len(read)} files")
+    return next(_with_other_content(read, roots), None)
 
 
 def _differing(

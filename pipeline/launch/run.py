@@ -25,6 +25,7 @@ from pipeline.launch.roll_call import RollCall, hold_roll_call
 from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
+    from pipeline.launch.data_reading import DataReading
     from pipeline.training.callbacks.checkpointing import RunCheckpoints
     from pipeline.training.callbacks.loss_record import LossRecord
     from pipeline.training.module import AutoencoderModule
@@ -85,7 +86,7 @@ def _train(
     optimizer = config.trainer.optimizer.model_dump()
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.trained_parameters))))
-    attempt_notes = record_attempt(run, checked, data.corpus, start) if rank == 0 else []
+    attempt_notes, reading = record_attempt(run, checked, data.corpus, start) if rank == 0 else ([], None)
     for note in (*checked.notes, *module_build.training_notes(config, module), *start.notes, *attempt_notes):
         _log.info("note: %s", note)
     if settings.log_model_structure:
@@ -118,6 +119,7 @@ def _train(
         assembly.draw_run_curves(trainer, run.path)
     if stop_signals.has_saved:
         _leave(called)
+    _finish_reading(reading, watchdog)
     _conclude(run, trainer.global_step, start, module, checkpoints)
 
 
@@ -125,6 +127,13 @@ def _build_losses(run: RunDirectory) -> "LossRecord":
     from pipeline.training.callbacks.loss_record import LossRecord
 
     return LossRecord(run.path, replay.steps_of(run.path))
+
+
+def _finish_reading(reading: "DataReading | None", watchdog: "Watchdog") -> None:
+    """Wait for what the first rank still reads of the audio; a signal ends that."""
+    if reading is not None:
+        with watchdog.unbounded("reading the audio for the record"):
+            reading.finish(lambda: stop_signals.received is not None)
 
 
 def _leave(called: RollCall | None) -> NoReturn:

@@ -100,7 +100,7 @@ def mixed(tmp_path_factory):
     return SimpleNamespace(root=root, reasons={f"bad/{name}": reason for name, reason in reasons.items()})
 
 
-def _make_settings(**changes):
+def make_data_settings(**changes):
     """Data settings with the names of the configuration, for segments of 0.25 s at 16 kHz."""
     loader = {
         "batch_size": 4,
@@ -132,7 +132,7 @@ def _make_settings(**changes):
 @pytest.fixture(scope="session")
 def make_settings():
     """The function that makes data settings."""
-    return _make_settings
+    return make_data_settings
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.data import content
 from pipeline.data.content import PARTS, WHOLE, content_digest, way_of
+from pipeline.data.contents import Contents
 from pipeline.data.manifest import scan
 
 MEBI, GIBI = 1 << 20, 1 << 30
@@ -54,23 +55,35 @@ def test_a_file_shorter_than_a_part_is_read(tmp_path):
     assert content_digest(tmp_path / "short", PARTS) != content_digest(tmp_path / "short", WHOLE)
 
 
+def scanned(root, cache_dir):
+    """The manifest of a folder, its contents read."""
+    manifest = scan(root, cache_dir=cache_dir)
+    contents = Contents((manifest,), cache_dir)
+    contents.read()
+    return contents.fill(manifest)
+
+
+def held_by(manifest):
+    return [(entry.path, entry.audio.num_frames, entry.content) for entry in manifest.entries]
+
+
 def test_a_folder_that_grows_large_is_looked_at_anew(good_root, tmp_path, monkeypatch):
-    small = scan(good_root, cache_dir=tmp_path)
+    small = scanned(good_root, tmp_path)
     assert {entry.content.partition(":")[0] for entry in small.entries} == {WHOLE}
     monkeypatch.setattr(content, "_WHOLE_FOLDER_BYTES", 0)
     monkeypatch.setattr(content, "_WHOLE_FILE_BYTES", 0)
-    large = scan(good_root, cache_dir=tmp_path)
+    large = scanned(good_root, tmp_path)
     assert {entry.content.partition(":")[0] for entry in large.entries} == {PARTS}
-    assert large.digest == small.digest and large.content_digest != small.content_digest
-    assert scan(good_root, cache_dir=tmp_path) == large
+    assert large.digest == small.digest and held_by(large) != held_by(small)
+    assert scanned(good_root, tmp_path) == large
 
 
 def test_the_same_files_elsewhere_have_the_same_digest(good_root, tmp_path):
     shutil.copytree(good_root, tmp_path / "copy")
-    first, second = (scan(root, cache_dir=tmp_path / "cache") for root in (good_root, tmp_path / "copy"))
-    assert first.content_digest == second.content_digest
+    first, second = (scanned(root, tmp_path / "cache") for root in (good_root, tmp_path / "copy"))
+    assert held_by(first) == held_by(second)
     victim = tmp_path / "copy" / first.entries[0].path
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
-    assert scan(tmp_path / "copy", cache_dir=tmp_path / "cache").content_digest != first.content_digest
+    assert held_by(scanned(tmp_path / "copy", tmp_path / "cache")) != held_by(first)

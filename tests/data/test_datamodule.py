@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from pipeline.data.contents import Contents
 from pipeline.data.datamodule import AudioDataModule
 from pipeline.errors import DataError
 
@@ -97,6 +98,44 @@ def test_file_that_turns_bad_is_named_when_it_is_met(make_module, good_root, tmp
             module.record_bad(batch)
     assert [line for line in lines if "bad file" in line] == [line for line in lines if str(victim) in line]
     assert [bad.path for bad in module.bad_files] == [str(victim)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damage_that_only_decoding_finds_is_named_once_and_always_replaced_alike(
+    make_module, good_root, tmp_path, num_workers
+):
+    """The first scan decodes no FLAC file in its usual form, so that it does not depend on what lies inside."""
+    root = tmp_path / "audio"
+    root.mkdir()
+    for name in ("flac16.flac", "float.wav", "cbr.mp3", "vorbis.ogg"):
+        (root / name).write_bytes((good_root / name).read_bytes())
+    victim = root / "flac16.flac"
+    content = bytearray(victim.read_bytes())
+    content[9000:-20000] = bytes(len(content) - 29000)
+    victim.write_bytes(content)
+
+    def trained(cache_dir, lines, *, is_read, **changes):
+        module = make_module(root, cache_dir, lines, **changes)
+        module.setup()
+        assert victim.name in {
+            entry.path for part in (module.train_manifest, module.eval_manifest) for entry in part.entries
+        }
+        if is_read:
+            Contents((module.train_manifest, module.eval_manifest), cache_dir).read()
+            module = make_module(root, cache_dir, lines, **changes)
+            module.setup()
+        batches = [*module.train_dataloader(), *module.val_dataloader()]
+        for batch in batches:
+            module.record_bad(batch)
+        assert [bad.path for bad in module.bad_files] == [str(victim)]
+        return [fingerprint(batch) for batch in batches]
+
+    lines = []
+    wanted = trained(tmp_path / "one", lines, is_read=False)
+    assert len([line for line in lines if "bad file" in line]) == 1
+    options = loader_settings(num_workers=num_workers)
+    changes = {"train_dataloader": options, "eval_dataloader": options}
+    assert trained(tmp_path / "two", [], is_read=True, **changes) == wanted
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -13,15 +13,15 @@ from pipeline.errors import DataError
 
 @pytest.fixture
 def probed(monkeypatch):
-    """Names of the files that are opened."""
+    """Names of the files that are looked at."""
     opened = []
-    probe = manifest_module.probe
+    first_look = manifest_module.first_look
 
     def count(path):
         opened.append(path.name)
-        return probe(path)
+        return first_look(path)
 
-    monkeypatch.setattr(manifest_module, "probe", count)
+    monkeypatch.setattr(manifest_module, "first_look", count)
     return opened
 
 
@@ -82,7 +82,7 @@ def test_what_could_not_be_opened_is_tried_again(small_root, tmp_path, monkeypat
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(manifest_module, "probe", refuse)
+    monkeypatch.setattr(manifest_module, "first_look", refuse)
     closed = scan(small_root, cache_dir=tmp_path)
     assert not closed.entries
     assert {bad.reason for bad in closed.bad_files} == {"cannot be opened (Permission denied)"}
@@ -131,8 +131,8 @@ def test_name_that_is_no_utf8_goes_through_the_cache(tmp_path, make_signal):
 
 def _scan_counting(root: Path, cache_dir: Path) -> tuple[int, str]:
     opened = []
-    probe = manifest_module.probe
-    manifest_module.probe = lambda path: (opened.append(path), probe(path))[1]
+    first_look = manifest_module.first_look
+    manifest_module.first_look = lambda path: (opened.append(path), first_look(path))[1]
     found = scan(root, cache_dir=cache_dir)
     return len(opened), found.digest
 

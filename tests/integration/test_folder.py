@@ -51,7 +51,7 @@ def test_nothing_usable_is_one_clear_sentence(train, tmp_path, files, sentence):
 
 
 def test_a_file_that_turns_bad_while_training_is_named_and_replaced(train, tmp_path):
-    """The scan reads the start, the middle and the end of a file; what lies between is met while reading."""
+    """The scan decodes a float file at its start, middle and end; what lies between is met while reading."""
     root = tmp_path / "audio"
     root.mkdir()
     rng = np.random.default_rng(1)

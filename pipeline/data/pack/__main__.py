@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.data import AUDIO_EXTENSIONS
+from pipeline.data.contents import Contents
 from pipeline.data.manifest import Manifest, scan
 from pipeline.data.pack.layout import INDEX, PlannedShard, Shard, plan, read_shard
 from pipeline.data.pack.storage import is_pack
@@ -99,7 +100,9 @@ def _source(source: Path, extensions: Sequence[str], cache_dir: Path) -> Manifes
     manifest = scan(source, extensions, cache_dir=cache_dir, report=_say)
     if not manifest.entries:
         raise DataError(f"SOURCE={source} holds no usable audio ({len(manifest.bad_files)} bad files)")
-    return manifest
+    contents = Contents((manifest,), cache_dir)
+    contents.read(_say)
+    return contents.fill(manifest)
 
 
 def _part(text: str | None) -> tuple[int, int]:

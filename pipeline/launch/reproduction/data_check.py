@@ -52,6 +52,9 @@ def check_data(run_dir: Path, record: Mapping[str, Any], config: Config) -> Find
         return different("data", difference)
     root, now = then.get("train_root"), str(corpus.train.root)
     notes = [f"it was in {root}, and is in {now}"] if root != now else []
-    if parts := sum(file.content.startswith(f"{PARTS}:") for file in recorded):
+    if parts := sum(file.content.startswith(f"{PARTS}:") and not file.is_pending for file in recorded):
         notes.append(f"of {parts} large ones the size, the beginning, the middle and the end were compared")
+    if num_pending := sum(file.is_pending for file in recorded):
+        unread = f"the run ended before the content of {num_pending} of {len(recorded)} files was recorded"
+        return unknown("data", f"{unread}: their names, sizes and lengths are the same", *notes)
     return same("data", f"{len(recorded)} files with the same content", *notes)

@@ -49,9 +49,9 @@ def unusable(topic: str, text: str, remedy: str) -> Finding:
     return Finding(topic, Verdict.DIFFERENT, text, remedy, is_final=True)
 
 
-def unknown(topic: str, text: str) -> Finding:
+def unknown(topic: str, text: str, *notes: str) -> Finding:
     """Return the finding that a run says nothing to compare with."""
-    return Finding(topic, Verdict.UNKNOWN, text)
+    return Finding(topic, Verdict.UNKNOWN, text, notes=notes)
 
 
 def was_is(what: str, was: Any, now: Any) -> str:

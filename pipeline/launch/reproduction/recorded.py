@@ -85,10 +85,17 @@ def find_beginning(record: Mapping[str, Any]) -> Beginning | None:
         return None
     began = attempts[first]
     for attempt in attempts[first + 1 :]:
-        changed = [name for key, name in _REASONS.items() if attempt.get(key) != began.get(key)]
+        changed = [name for key, name in _REASONS.items() if _differs(began, attempt, key)]
         if changed:
             return Beginning(began, attempts[-1], int(attempt["step"]), ", ".join(changed))
     return Beginning(began, attempts[-1], None, "")
+
+
+def _differs(began: Mapping[str, Any], attempt: Mapping[str, Any], key: str) -> bool:
+    """Whether a later start says something else than the first; a hash of data that were not read says nothing."""
+    if key == "data_sha256" and any(key in start and start[key] is None for start in (began, attempt)):
+        return False
+    return bool(attempt.get(key) != began.get(key))
 
 
 def read_losses(run_dir: Path) -> Losses | None:

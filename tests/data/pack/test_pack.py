@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.data.contents import Contents
 from pipeline.data.corpus import prepare_corpus
 from pipeline.data.dataset import EvalSegments, SegmentFormat, TrainSegments
 from pipeline.data.manifest import scan
@@ -50,12 +51,20 @@ def noises(tmp_path):
     return root
 
 
+def scanned(root, cache_dir):
+    """The manifest of a folder, its contents read, as they are for a pack."""
+    manifest = scan(root, cache_dir=cache_dir)
+    found = Contents((manifest,), cache_dir)
+    found.read()
+    return found.fill(manifest)
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_every_track_is_there_with_the_same_samples(good_root, good_names, packed, tmp_path):
-    original, manifest = scan(good_root, cache_dir=tmp_path), open_pack(packed)
+    original, manifest = scanned(good_root, tmp_path), open_pack(packed)
     assert manifest.entries == original.entries and manifest.digest == original.digest
     assert [entry.path for entry in manifest.entries] == good_names
     for entry in original.entries:
@@ -185,7 +194,7 @@ def test_changed_audio_is_packed_again(noises, tmp_path, capsys):
     capsys.readouterr()
     assert pack(noises, tmp_path / "pack", "--shard-mib", "1") == 0
     assert "2 of 3 shards are there already" in capsys.readouterr().out
-    assert open_pack(tmp_path / "pack").entries == scan(noises, cache_dir=tmp_path / "cache").entries
+    assert open_pack(tmp_path / "pack").entries == scanned(noises, tmp_path / "cache").entries
     (noises / "4.wav").unlink()
     assert pack(noises, tmp_path / "pack", "--shard-mib", "1") == 0
     assert not (tmp_path / "pack" / "shard-00002.pcm").exists()
