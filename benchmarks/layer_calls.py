@@ -66,7 +66,7 @@ class LayerCall:
 def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[None]:
     """Show every convolution of the forward passes inside; nothing of the autoencoder may be compiled."""
     names = {module: name for name, module in autoencoder.named_modules() if isinstance(module, Convolution)}
-    own_layer, own_product = folded._layer, folded._product
+    own_layer, own_product = folded.apply_layer, folded.apply_product
     under_way: list[nn.Module] = []  # folded layers, some of which call the layer itself
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -88,7 +88,7 @@ def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[
         return output
 
     hooks = [module.register_forward_hook(note) for module in names]
-    patches = {"_layer": layer_noted, "_product": product_noted}
+    patches = {"apply_layer": layer_noted, "apply_product": product_noted}
     try:
         with mock.patch.multiple(folded, **patches):
             yield

@@ -31,7 +31,7 @@ from benchmarks.step_times import StepTime, alternate, measure_ceilings, prepare
 from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, Trainee, Variant
 from pipeline.training.reproducibility import prepare_determinism
 
-CHOSEN = {"cuda": "fold+compile", "cpu": "plain"}  # what training takes by default
+CHOSEN = {"cuda": "fold+compile+graphs", "cpu": "plain"}  # what training takes by default
 FLOAT32, TF32, BF16 = Setting(), Setting(tf32=True), Setting(bf16=True, tf32=True)
 LARGEST_MS = {"complex": 15.0, "real": 14.0}
 AIMED_MS = {"complex": (9.5, 7.0), "real": (9.0,)}

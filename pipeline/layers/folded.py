@@ -91,11 +91,11 @@ def apply_as_products(layers: nn.Module, features: Tensor) -> Tensor:
         features: (B, C, L).
     """
     for layer in layers if isinstance(layers, nn.Sequential) else [layers]:
-        features = _product(layer, features) if isinstance(layer, Conv1d) else layer(features)
+        features = apply_product(layer, features) if isinstance(layer, Conv1d) else layer(features)
     return features
 
 
-def _product(layer: Conv1d, features: Tensor) -> Tensor:
+def apply_product(layer: Conv1d, features: Tensor) -> Tensor:
     """The products of all taps at once: of the many input channels first, or of the few gathered ones."""
     weight = layer.real_weight()  # (O, I, K)
     (num_taps,), length = layer.kernel_size, features.shape[-1]
@@ -112,18 +112,19 @@ def _product(layer: Conv1d, features: Tensor) -> Tensor:
 
 def _chain(layers: nn.Sequential, folded: FoldedMap) -> FoldedMap:
     for layer in layers:
-        folded = _layer(layer, folded)
+        folded = apply_layer(layer, folded)
     return folded
 
 
-def _layer(layer: nn.Module, folded: FoldedMap) -> FoldedMap:
+def apply_layer(layer: nn.Module, folded: FoldedMap) -> FoldedMap:
+    """Apply one layer of a chain."""
     if isinstance(layer, Conv2d):
         return _conv(layer, folded)
     if isinstance(layer, ConvTranspose2d):
         return _conv_transpose(layer, folded)
     if isinstance(layer, ResidualUnit):
         body = _chain(layer.body, folded)
-        shortcut = folded if isinstance(layer.shortcut, nn.Identity) else _layer(layer.shortcut, folded)
+        shortcut = folded if isinstance(layer.shortcut, nn.Identity) else apply_layer(layer.shortcut, folded)
         shortcut = shortcut.in_blocks(body.grid.fold)
         return FoldedMap(shortcut.features + body.features, body.grid)
     return _activation(layer, folded)
