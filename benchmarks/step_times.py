@@ -24,7 +24,7 @@ class StepTime:
         lowest_ms: of the rounds' medians.
         highest_ms: of the rounds' medians.
         segments_per_s: at the median.
-        peak_gib: most memory that weights, optimiser and one step hold on a GPU; None on the CPU.
+        peak_gib: most memory that weights, optimiser and one step take of a GPU; None on the CPU.
     """
 
     name: str
@@ -56,7 +56,9 @@ def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float |
     """Build a trainee and let it train; return it with the memory in GiB that it takes at most, None on the CPU."""
     gc.collect()
     use_gpu = torch.cuda.is_available()
-    before = torch.cuda.memory_allocated() if use_gpu else 0
+    if use_gpu:
+        torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved() if use_gpu else 0
     trainee = make()
     if trainee.recipe.device.type != "cuda":
         with trainee.setting.active():
@@ -67,10 +69,12 @@ def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float |
         for _ in range(warm_up):
             trainee.step()
         torch.cuda.synchronize()
+        # What is reserved counts: CUDA graphs keep their memory, and nothing is allocated in it when they run.
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         trainee.step()
         torch.cuda.synchronize()
-    return trainee, (torch.cuda.max_memory_allocated() - before) / GIB
+    return trainee, (torch.cuda.max_memory_reserved() - before) / GIB
 
 
 def time_steps(trainee: Trainee, steps: int, settle: int) -> list[float]:
