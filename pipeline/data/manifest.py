@@ -7,7 +7,7 @@ where a file that fails is named and replaced, and for the digests of `pipeline.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,8 +27,9 @@ from pipeline.data.listing import ListedFile, Listing, list_audio
 from pipeline.data.storage import FileStorage, Storage
 
 _VERSION = 3  # of the cache file: raise it when its form or the checks of `first_look` change
-_NUM_THREADS = 16  # opening a file mostly waits for the network or a disk that is not in the cache
-_FILES_AT_ONCE = 16  # handing one to a thread takes as long as reading a header that is in the cache
+_NUM_THREADS = 16  # where opening a file means waiting for the network or a disk
+_FILES_AT_ONCE = 16
+_SLOW_S = 0.5e-3  # a file; faster than that, handing files to threads costs more than it brings
 _REPORT_EVERY_S = 10.0
 _NEVER = -1  # modification time of what must be looked at again next time
 
@@ -177,20 +178,30 @@ def _update(root: Path, known: _Account, listing: Listing, report: Callable[[str
 
 
 def _look_at_all(root: Path, files: list[ListedFile], report: Callable[[str], None]) -> list[_Record]:
-    """Opens files in parallel, and says from time to time how far it is."""
+    """Opens files, and says from time to time how far it is."""
     records: list[_Record] = []
     next_report_s = time.monotonic() + _REPORT_EVERY_S
+    for part in _look_at_parts(root, files):
+        records += part
+        if time.monotonic() > next_report_s:
+            report(f"checked {len(records)} of {len(files)} audio files in {root}")
+            next_report_s += _REPORT_EVERY_S
+    return records
+
+
+def _look_at_parts(root: Path, files: list[ListedFile]) -> Iterator[list[_Record]]:
+    """Opens files one after the other, and from the first slow ones on in parallel."""
+    parts = iter([files[at : at + _FILES_AT_ONCE] for at in range(0, len(files), _FILES_AT_ONCE)])
+    for part in parts:
+        began_s = time.monotonic()
+        yield [_look_at(root, file) for file in part]
+        if time.monotonic() - began_s > _SLOW_S * len(part):
+            break
     pool = ThreadPoolExecutor(_NUM_THREADS)
-    parts = (files[at : at + _FILES_AT_ONCE] for at in range(0, len(files), _FILES_AT_ONCE))
     try:
-        for part in pool.map(lambda part: [_look_at(root, file) for file in part], parts):
-            records += part
-            if time.monotonic() > next_report_s:
-                report(f"checked {len(records)} of {len(files)} audio files in {root}")
-                next_report_s += _REPORT_EVERY_S
+        yield from pool.map(lambda part: [_look_at(root, file) for file in part], parts)
     finally:
         pool.shutdown(cancel_futures=True)
-    return records
 
 
 def _look_at(root: Path, file: ListedFile) -> _Record:
