@@ -120,7 +120,9 @@ def _errors(recipe: Recipe, variant: Variant, exact: Exact, waveform: Tensor) ->
 
 
 def _noise(recipe: Recipe, waveform: Tensor) -> Callable[[torch.Size], Tensor]:
-    return LatentNoise(recipe.checked.config.trainer.seed).at(torch.arange(waveform.shape[0]))
+    return LatentNoise(recipe.checked.config.trainer.seed).at(
+        torch.arange(waveform.shape[0]), waveform.device
+    )
 
 
 def _paired(tensor: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class Trainee:
             self.model = ours.to(recipe.device)
             ours.set_form(variant.form)
             self._loss = lambda waveform, position: (
-                self.losses(ours(waveform, self._noise.at(position))).total
+                self.losses(ours(waveform, self._noise.at(position, waveform.device))).total
             )
             spec["config"] = {**spec["config"], "fused": True}
         self.model.train()
