@@ -127,6 +127,7 @@ def build_trainer(
         passed["max_epochs"] = -1  # Lightning, which does not see max_time, would end after 1000 epochs
     strategy = _build_strategy(config, devices, checkpoints)
     watch = Watch(watchdog, devices.use_gpu)
+    batch_size = devices.effective_batch // (devices.world_size * settings.accumulate_grad_batches)
     trainer = pl.Trainer(
         **passed,
         accelerator="gpu" if devices.use_gpu else "cpu",
@@ -135,7 +136,7 @@ def build_trainer(
         **strategy,
         deterministic=prepare_determinism(config.trainer.deterministic, settings.strict_deterministic),
         logger=loggers,
-        callbacks=build_callbacks(config, run_dir, checkpoints, watch, record),
+        callbacks=build_callbacks(config, batch_size, run_dir, checkpoints, watch, record),
         plugins=[RunCheckpointIO(checkpoints.store, checkpoints.writer)],
         profiler=_build_profiler(settings.profile, profiler_dir),
         default_root_dir=run_dir,

@@ -10,23 +10,29 @@ from pytorch_lightning.callbacks import ModelSummary, RichModelSummary, RichProg
 from pipeline.config.schema import Config
 from pipeline.evaluation import HIGHER_IS_BETTER
 from pipeline.training.callbacks.bad_files import BadFileReport
-from pipeline.training.callbacks.bucket_order import BucketOrder
 from pipeline.training.callbacks.checkpointing import RunCheckpoints
 from pipeline.training.callbacks.demos import ValidationDemos
 from pipeline.training.callbacks.metrics_log import MetricsLog
 from pipeline.training.callbacks.progress import Progress
 from pipeline.training.callbacks.progress_record import ProgressRecord
+from pipeline.training.callbacks.rehearsal import Rehearsal
 from pipeline.training.callbacks.watch import Watch
 from pipeline.training.reproducibility import BatchSeed
 
 
 def build_callbacks(
-    config: Config, run_dir: Path, checkpoints: RunCheckpoints, watch: Watch, record: ProgressRecord
+    config: Config,
+    batch_size: int,
+    run_dir: Path,
+    checkpoints: RunCheckpoints,
+    watch: Watch,
+    record: ProgressRecord,
 ) -> list[pl.Callback]:
     """Build the callbacks of a run.
 
     Args:
         config: checked configuration.
+        batch_size: samples of a batch of this process.
         run_dir: the run directory.
         checkpoints: acts last, so that what it saves includes all that the others did.
         watch: acts first, so that it knows where the others are.
@@ -37,7 +43,7 @@ def build_callbacks(
     log = MetricsLog(settings.log_every_n_steps)
     callbacks: list[pl.Callback] = [
         watch,
-        BucketOrder(config.data.channels, config.data.segment_samples),
+        Rehearsal(batch_size, config.data.channels, config.data.segment_samples, watch.watchdog),
         BatchSeed(config.trainer.seed),
         checkpoints.guard,
         checkpoints.sequence,
