@@ -87,8 +87,7 @@ def _train(
     start = find_start(store, config.run.init_from, module, optimizer, is_first_rank=rank == 0)
     _log.info("%s", banner(describe_run(checked, data, sum(p.numel() for p in module.trained_parameters))))
     attempt_notes, reading = record_attempt(run, checked, data.corpus, start) if rank == 0 else ([], None)
-    for note in (*checked.notes, *module_build.training_notes(config, module), *start.notes, *attempt_notes):
-        _log.info("note: %s", note)
+    _say_notes(*checked.notes, *module_build.training_notes(config, module), *start.notes, *attempt_notes)
     if settings.log_model_structure:
         _log.info("%s", module.autoencoder)
 
@@ -121,6 +120,11 @@ def _train(
         _leave(called)
     _finish_reading(reading, watchdog)
     _conclude(run, trainer.global_step, start, module, checkpoints)
+
+
+def _say_notes(*notes: str) -> None:
+    for note in notes:
+        _log.info("note: %s", note)
 
 
 def _build_losses(run: RunDirectory) -> "LossRecord":
