@@ -2,12 +2,14 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -186,6 +188,26 @@ def _kill(ranks: _Ranks) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port for rank 0, which listens there some seconds later.
+
+    The system gives ports of a range of its own to every connection that is made meanwhile; below it, only runs that
+    start in these seconds draw, and rarely the same.
+    """
+    for _ in range(_DRAWS):
+        drawn = _PORTS.start + secrets.randbelow(len(_PORTS)) if len(_PORTS) > _DRAWS else 0
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", drawn))
+            return int(listener.getsockname()[1])
+    raise LaunchError("no free TCP port on 127.0.0.1 for the processes of this run to meet at")
+
+
+def _ports_of_connections() -> int:
+    """Return the first of the ports that the system gives to connections."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768
+
+
+_PORTS = range(20000, _ports_of_connections())
+_DRAWS = 64
