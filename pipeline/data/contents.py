@@ -127,7 +127,9 @@ class Contents:
                 place, size_bytes, mtime_ns, way, digest = json.loads(line)
             except (ValueError, TypeError):
                 continue
-            if way in (WHOLE, PARTS) and isinstance(digest, str) and digest.startswith(f"{way}:"):
+            if not (isinstance(place, str) and isinstance(digest, str)) or is_pending(digest):
+                continue
+            if way in (WHOLE, PARTS) and digest.startswith(f"{way}:"):
                 yield _File(place, size_bytes, mtime_ns, way), digest
 
 

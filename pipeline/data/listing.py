@@ -1,6 +1,7 @@
 """Finding audio files below a folder: names, sizes and times, without opening any."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -91,6 +92,9 @@ def _take(entry: "os.DirEntry[str]", root: Path, listing: Listing, seen: set[tup
     except OSError as error:
         kind = "broken link" if entry.is_symlink() else "cannot be opened"
         listing.unreachable.append(BadFile(entry.path, f"{kind} ({error.strerror})"))
+        return
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe can wait for ever
+        listing.unreachable.append(BadFile(entry.path, "a pipe, a socket or a device, no file"))
         return
     identity = (status.st_dev, status.st_ino)
     if not (entry.is_symlink() and identity in seen):

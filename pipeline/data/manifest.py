@@ -26,7 +26,7 @@ from pipeline.data.headers import first_look
 from pipeline.data.listing import ListedFile, Listing, list_audio
 from pipeline.data.storage import FileStorage, Storage
 
-_VERSION = 3  # of the cache file: raise it when its form or the checks of `first_look` change
+_VERSION = 4  # of the cache file: raise it when its form or the checks of `first_look` change
 _NUM_THREADS = 16  # where opening a file means waiting for the network or a disk
 _FILES_AT_ONCE = 16
 _SLOW_S = 0.2e-3  # a file; faster than that, handing files to threads costs more than it brings

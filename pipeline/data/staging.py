@@ -136,7 +136,7 @@ def _copy(needed: Needed, scratch_dir: Path) -> _Copy:
 
 def _home(scratch_dir: Path, root: Path) -> Path:
     """Where the copy of a folder lies; two folders of one name do not meet."""
-    return scratch_dir / f"{root.name}-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
+    return scratch_dir / f"{root.name}-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]}"
 
 
 def _marker(manifests: tuple[Manifest, ...], scratch_dir: Path) -> Path:

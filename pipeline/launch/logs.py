@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 # Said by libraries about themselves or about what this project does on purpose; the user can do nothing about them.
 _KNOWN_WARNINGS = (
@@ -34,8 +35,19 @@ class _Console(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         stream = sys.stderr if self._on_stderr or record.levelno >= logging.ERROR else sys.stdout
-        stream.write(self.format(record) + "\n")
+        stream.write(writable(self.format(record), stream) + "\n")
         stream.flush()
+
+
+def writable(text: str, stream: TextIO) -> str:
+    """Return a text as a stream can take it: names of files may hold bytes that are no characters.
+
+    Args:
+        text: any text.
+        stream: where it is written to.
+    """
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def configure_logging(rank: int = 0, log_file: Path | None = None, *, on_stderr: bool = False) -> None:
@@ -64,6 +76,6 @@ def configure_logging(rank: int = 0, log_file: Path | None = None, *, on_stderr:
     lightning.handlers = [console]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, encoding="utf-8")
+        file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)

@@ -19,7 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LaunchError
 from pipeline.launch import resume
 from pipeline.launch.lock import holder
-from pipeline.launch.logs import configure_logging
+from pipeline.launch.logs import configure_logging, writable
 from pipeline.launch.provenance import PROVENANCE, hardware, read_provenance
 from pipeline.launch.report import plain_errors
 from pipeline.launch.reproduction import checks, recorded
@@ -220,7 +220,7 @@ def _settings_notes(config: Config) -> Iterator[str]:
 
 
 def _say(topic: str, text: str) -> None:
-    sys.stdout.write(f"{topic:<11}{text}\n")
+    sys.stdout.write(writable(f"{topic:<11}{text}\n", sys.stdout))
     sys.stdout.flush()
 
 

@@ -59,7 +59,8 @@ def test_what_was_read_is_remembered(folder, reads, read):
 def test_a_changed_file_is_read_again_and_a_damaged_memory_is_passed_over(folder, reads):
     Contents((folder.scan(),), folder.cache).read()
     (memory,) = folder.cache.glob("contents-*.jsonl")
-    memory.write_bytes(memory.read_bytes() + b'["cut sho\n[1]\n{}\n["a", 1, 1, "whole", 7]\n')
+    damaged = b'["cut sho\n[1]\n{}\n["a", 1, 1, "whole", 7]\n[[], 1, 1, "whole", "whole:7"]\n'
+    memory.write_bytes(memory.read_bytes() + damaged)
     reads.clear()
     os.utime(folder.root / "cbr.mp3", ns=(1, 1))
     contents = Contents((folder.scan(),), folder.cache)

@@ -77,3 +77,13 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     listing = list_audio(tmp_path, WAV)
     assert names(listing) == ["a.wav"]
     assert listing.unreachable == [(str(tmp_path / "closed"), "folder cannot be listed (Permission denied)")]
+
+
+def test_what_is_no_file_is_named_and_never_opened(tmp_path):
+    touch(tmp_path, "a.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    listing = list_audio(tmp_path, WAV)
+    assert names(listing) == ["a.wav"]
+    reason = "a pipe, a socket or a device, no file"
+    assert listing.unreachable == [(str(tmp_path / name), reason) for name in ("pipe.wav", "zero.wav")]

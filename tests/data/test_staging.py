@@ -132,3 +132,10 @@ def test_a_scratch_disk_that_fills_up_meanwhile(source, prepared, tmp_path, monk
 def test_a_scratch_folder_that_cannot_be_made(source, prepared, tmp_path):
     (tmp_path / "file").touch()
     assert_goes_on_from_the_originals(prepared, source, tmp_path / "file" / "x", "Not a directory")
+
+
+def test_a_folder_whose_name_is_no_utf8_is_copied(source, prepared, tmp_path):
+    root = source.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    copied, lines = prepared(root, tmp_path / "scratch")
+    assert any("copied" in line for line in lines)
+    assert_equal(batches(copied), batches(prepared(root, None)[0]))

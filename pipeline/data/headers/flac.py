@@ -1,6 +1,7 @@
 """FLAC files: what STREAMINFO says, where the frame with the last samples is in its place."""
 
 import os
+from typing import NamedTuple
 
 from pipeline.data.audio_io import AudioInfo
 
@@ -12,6 +13,15 @@ _MOST_FRAME_BYTES = 1 << 20
 _TAG_BYTES = 128  # ID3v1, which some programs put behind
 _SYNC = b"\xff\xf8"  # of a frame of a stream of blocks of one size
 _EXPLICIT_RATE_BYTES = {12: 1, 13: 2, 14: 2}
+_NUM_CHANNELS = {code: code + 1 for code in range(8)} | {8: 2, 9: 2, 10: 2}  # the last ones: sides and middle
+
+
+class _LastFrame(NamedTuple):
+    """What the last frame of a file says, if STREAMINFO is right."""
+
+    number: int
+    num_samples: int
+    channels: int
 
 
 def _crc8_table() -> bytes:
@@ -53,7 +63,8 @@ def read_flac(descriptor: int, head: bytes, size: int) -> AudioInfo | None:
         return None
     tail_start = max(start, size - most_bytes - _TAG_BYTES)
     tail = os.pread(descriptor, size - tail_start, tail_start) if tail_start < size else b""
-    if not _has_frame(tail, (total - 1) // most_block, (total - 1) % most_block + 1, least_bytes):
+    form = _LastFrame((total - 1) // most_block, (total - 1) % most_block + 1, channels)
+    if not _has_frame(tail, form, least_bytes):
         return None
     return AudioInfo(total, rate_hz, channels, _CODECS[bits])
 
@@ -72,20 +83,20 @@ def _audio_start(descriptor: int, head: bytes) -> int | None:
     return None
 
 
-def _has_frame(tail: bytes, number: int, num_samples: int, least_bytes: int) -> bool:
-    """Whether a frame of this number and length begins in `tail` and may be complete there."""
+def _has_frame(tail: bytes, form: _LastFrame, least_bytes: int) -> bool:
+    """Whether a frame of this form begins in `tail` and may be complete there."""
     at = tail.rfind(_SYNC)
     while at >= 0:
-        if len(tail) - at >= least_bytes and _is_frame(tail[at : at + 17], number, num_samples):
+        if len(tail) - at >= least_bytes and _is_frame(tail[at : at + 17], form):
             return True
         at = tail.rfind(_SYNC, 0, at + 1)
     return False
 
 
-def _is_frame(header: bytes, number: int, num_samples: int) -> bool:
-    code = _coded(number)
+def _is_frame(header: bytes, form: _LastFrame) -> bool:
+    code = _coded(form.number)
     end = 4 + len(code)
-    if header[4:end] != code:
+    if header[4:end] != code or _NUM_CHANNELS.get(header[3] >> 4) != form.channels:
         return False
     size_code, rate_code = header[2] >> 4, header[2] & 15
     if size_code in (6, 7):
@@ -98,7 +109,7 @@ def _is_frame(header: bytes, number: int, num_samples: int) -> bool:
     else:
         size = 256 << (size_code - 8) if size_code else 0
     end += _EXPLICIT_RATE_BYTES.get(rate_code, 0)
-    return size == num_samples and len(header) > end and header[end] == _crc8(header[:end])
+    return size == form.num_samples and len(header) > end and header[end] == _crc8(header[:end])
 
 
 def _coded(number: int) -> bytes:

@@ -11,6 +11,7 @@ _FRAME_HEAD_BYTES = 2048  # more than the longest frame
 _MPEG_1, _MONO = 3, 3
 _FRAMES_AND_BYTES, _TABLE, _QUALITY = 3, 4, 8
 _TABLE_BYTES = 100
+_LOWEST_BITRATE = 0x10
 _DECODER_DELAY = 529  # samples of every decoder of layer III
 
 
@@ -51,6 +52,8 @@ def read_mp3(descriptor: int, head: bytes, size: int) -> AudioInfo | None:
     told = _told(frame[4:length], (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17))
     if told is None or not _ends_at(descriptor, start + told.num_bytes, size):
         return None
+    if told.num_frames * _least_frame_bytes(frame) > told.num_bytes:
+        return None
     # What the decoder adds at the beginning it takes from the padding, which is shorter in no file of an encoder.
     num_cut = told.num_added + max(told.num_padding, _DECODER_DELAY)
     num_samples = told.num_frames * (1152 if is_mpeg_1 else 576) - num_cut
@@ -68,6 +71,11 @@ def _are_alike(one: bytes, other: bytes) -> bool:
         and (one[3] >> 6 == _MONO) == (other[3] >> 6 == _MONO)
         and mp3_frame_bytes(other) > 0
     )
+
+
+def _least_frame_bytes(frame: bytes) -> int:
+    """Length of a frame of the lowest bit rate at the version and sample rate of this one."""
+    return mp3_frame_bytes(bytes([frame[0], frame[1], _LOWEST_BITRATE | frame[2] & 0x0C, frame[3]]))
 
 
 def _told(body: bytes, offset: int) -> _Told | None:

@@ -56,7 +56,8 @@ def read_vorbis(descriptor: int, head: bytes, size: int) -> AudioInfo | None:
     if begins is None and size > len(head):
         begins = _begins_at_0(os.pread(descriptor, _HEADERS_BYTES, 0), first, blocks)
     num_frames = _last_position(descriptor, size, first.serial) if begins else 0
-    return AudioInfo(num_frames, rate_hz, channels, "VORBIS") if num_frames > 0 else None
+    most_frames = size << (blocks >> 4) >> 1  # half a long block for every byte
+    return AudioInfo(num_frames, rate_hz, channels, "VORBIS") if 0 < num_frames <= most_frames else None
 
 
 def _page(content: bytes, at: int) -> _Page | None:
@@ -130,12 +131,12 @@ def _mode(first_byte: int, modes: list[int]) -> int:
 
 
 def _packets(content: bytes, page: _Page) -> list[int]:
-    """The first byte of every packet that ends on a page."""
-    found, place, begin = [], page.start, page.start
+    """The first byte of every packet that ends on a page; an empty packet, which is no block, has none."""
+    found, place, begin = list[int](), page.start, page.start
     for length in page.lacing:
         place += length
         if length < 255:
-            found.append(content[begin])
+            found += content[begin : min(place, begin + 1)]
             begin = place
     return found
 

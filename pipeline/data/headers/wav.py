@@ -10,7 +10,7 @@ _EXTENSION = Struct("<HHI16s")
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _CODECS = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24"}
-_PLAIN_CHUNKS = (b"LIST", b"JUNK", b"fact")
+_FACT_BYTES = 4
 _MOST_CHANNELS, _HIGHEST_RATE_HZ = 256, 1_000_000
 
 
@@ -34,10 +34,21 @@ def read_wav(descriptor: int, head: bytes, size: int) -> AudioInfo | None:
             return _info(form, length) if form is not None and at + length == size else None
         if name == b"fmt " and form is None and at + length <= len(head):
             form = head[at : at + length]
-        elif name not in _PLAIN_CHUNKS:
+        elif not _is_passed_over(name, head[at : at + length]):
             return None
         at += length + length % 2
     return None
+
+
+def _is_passed_over(name: bytes, content: bytes) -> bool:
+    """Whether the decoder finds the chunk behind this one: in some of a wrong form it loses its way."""
+    if name != b"LIST":
+        return name == b"JUNK" or (name == b"fact" and len(content) >= _FACT_BYTES)
+    at = 4
+    while at + _CHUNK.size <= len(content) and content[at : at + 1] == b"I":  # as all names of texts begin
+        _, length = _CHUNK.unpack_from(content, at)
+        at += _CHUNK.size + length + length % 2
+    return content[:4] == b"INFO" and at == len(content)
 
 
 def _info(form: bytes, num_bytes: int) -> AudioInfo | None:

@@ -41,7 +41,8 @@ class SampleSequence(pl.Callback):
     ) -> None:
         """Note the samples of a batch."""
         for place, source in zip(batch.position.tolist(), batch.sources, strict=True):
-            digest = blake2b(f"{place} {source}".encode(), digest_size=32).digest()
+            sample = f"{place} {source}".encode(errors="surrogateescape")
+            digest = blake2b(sample, digest_size=32).digest()
             self._own = (self._own + int.from_bytes(digest, "little")) % _MODULUS
 
     def state_dict(self) -> dict[str, Any]:

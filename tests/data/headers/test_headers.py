@@ -1,5 +1,7 @@
 """Headers that are read without a decoder say what the decoder says, or nothing."""
 
+import struct
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ from pipeline.data.audio_io import probe, read_crop
 from pipeline.data.bad_files import UnreadableAudioError
 from pipeline.data.headers import read_header
 from pipeline.data.headers.flac import _coded
+from pipeline.data.headers.vorbis import _checksum
 
 KINDS = {
     "wav": {"subtype": "PCM_16"},
@@ -22,6 +25,9 @@ DECODED = (
     "no length header.mp3",
     "deep/opus.opus",
 )
+
+
+FORMAT = struct.pack("<HHIIHH", 1, 2, 44100, 176400, 4, 16)
 
 
 def write(path, num_samples=40000, rate=44100, channels=2, **options):
@@ -170,3 +176,97 @@ def test_short_files_have_no_header(tmp_path, name):
     ):
         (tmp_path / name).write_bytes(content)
         assert read_header(tmp_path / name) is None
+
+
+def chunk(name, content, claimed=None):
+    length = len(content) if claimed is None else claimed
+    return name + struct.pack("<I", length) + content + bytes(len(content) % 2)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_usual"),
+    [
+        (chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"Lavf58\0") + chunk(b"ICMT", b"")), True),
+        (chunk(b"LIST", b"INFO"), True),
+        (chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"a\0", 0xFFFFFFFF)), False),
+        (chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"a\0", 5000)), False),
+        (chunk(b"LIST", b"adtl" + chunk(b"labl", b"")), False),
+        (chunk(b"LIST", b"INFO" + chunk(b"data", b"12")), False),
+        (chunk(b"LIST", b"IN"), False),
+        (chunk(b"fact", struct.pack("<I", 1000)), True),
+        (chunk(b"fact", b""), False),
+        (chunk(b"fact", b"12"), False),
+        (chunk(b"JUNK", bytes(27)), True),
+    ],
+)
+def test_chunks_in_which_the_wav_decoder_loses_its_way_are_shown_to_it(tmp_path, other, is_usual):
+    body = b"WAVE" + chunk(b"fmt ", FORMAT) + other + chunk(b"data", bytes(4000))
+    (tmp_path / "x.wav").write_bytes(chunk(b"RIFF", body))
+    info = read_header(tmp_path / "x.wav")
+    assert (info is not None) == is_usual
+    assert info in (None, expected(tmp_path / "x.wav"))
+
+
+@pytest.mark.parametrize("claimed", [300, 100000, 0xFFFFFFFF])
+def test_more_mp3_frames_than_there_is_room_for_are_not_believed(tmp_path, claimed):
+    path = write(tmp_path / "x.mp3", 60000, **KINDS["mp3"])
+    content = bytearray(path.read_bytes())
+    at = content.index(b"Xing") + 8
+    content[at : at + 4] = claimed.to_bytes(4)
+    path.write_bytes(content)
+    assert read_header(path) is None
+    with pytest.raises(UnreadableAudioError):
+        probe(path)
+
+
+def ogg_pages(content):
+    starts = [number for number in range(len(content)) if content.startswith(b"OggS", number)]
+    return [content[start:end] for start, end in zip(starts, [*starts[1:], len(content)], strict=True)]
+
+
+def ogg_page(header, lacing, content):
+    page = bytearray(header[:26] + bytes([len(lacing)]) + lacing + content)
+    page[22:26] = _checksum(bytes(page))
+    return bytes(page)
+
+
+def test_more_vorbis_samples_than_there_is_room_for_are_not_believed(tmp_path):
+    path = write(tmp_path / "x.ogg", 60000, **KINDS["ogg"])
+    *pages, last = ogg_pages(path.read_bytes())
+    body = 27 + last[26]
+    claim = last[:6] + struct.pack("<q", 60000 + (1 << 40)) + last[14:26]
+    path.write_bytes(b"".join(pages) + ogg_page(claim, last[27:body], last[body:]))
+    assert read_header(path) is None
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_empty_packets_of_vorbis_are_passed_over(tmp_path, is_cut):
+    path = write(tmp_path / "x.ogg", 300000, **KINDS["ogg"])
+    pages = ogg_pages(path.read_bytes())
+    page = pages[2]
+    body = 27 + page[26]
+    pages[2] = ogg_page(page, page[27:body] + b"\0", page[body:])
+    path.write_bytes(b"".join(pages[:3] if is_cut else pages))
+    assert read_header(path) in (None, expected(path))
+
+
+def test_a_vorbis_file_that_ends_with_an_empty_first_page_of_audio_has_no_header(tmp_path):
+    path = write(tmp_path / "x.ogg", 300000, **KINDS["ogg"])
+    pages = ogg_pages(path.read_bytes())
+    path.write_bytes(b"".join(pages[:2]) + ogg_page(pages[2][:6] + bytes(8) + pages[2][14:], b"\0", b""))
+    assert read_header(path) is None
+
+
+@pytest.mark.parametrize("claimed", [1, 3, 8])
+def test_flac_frames_of_other_channels_than_the_header_says_are_decoded(tmp_path, claimed):
+    path = write(tmp_path / "x.flac", 60000, **KINDS["flac"])
+    content = bytearray(path.read_bytes())
+    content[20] = content[20] & 0xF1 | (claimed - 1) << 1
+    path.write_bytes(content)
+    assert read_header(path) is None and expected(path) is None
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_flac_of_any_number_of_channels(tmp_path, channels):
+    path = write(tmp_path / "x.flac", 20000, channels=channels, subtype="PCM_24")
+    assert read_header(path) == probe(path)
