@@ -6,6 +6,8 @@ from typing import Any
 
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.training.checkpoints.shard_writer import ShardWriter
 from pipeline.training.checkpoints.store import CheckpointStore
@@ -29,6 +31,21 @@ class Devices:
     effective_batch: int
 
 
+class OneStreamDdp(DDPStrategy):
+    """DDP whose gradients are taken up in the stream that computes them.
+
+    Lightning wraps the model in a stream of its own. Gradients are then copied into DDP's buckets in that stream,
+    beside the rest of the backward pass, which waits for it at its end only. The caching allocator keeps their memory
+    for so long; that of CUDA graphs is kept by nobody, and the encoder's backward graph writes over gradients of the
+    decoder that are not copied yet.
+    """
+
+    def _setup_model(self, model: Module) -> DistributedDataParallel:
+        return DistributedDataParallel(
+            module=model, device_ids=self.determine_ddp_device_ids(), **self._ddp_kwargs
+        )
+
+
 def build_strategy(name: str, devices: Devices) -> Strategy | str:
     """Return the strategy of one process of a run whose ranks hold the whole optimiser each.
 
@@ -38,7 +55,7 @@ def build_strategy(name: str, devices: Devices) -> Strategy | str:
     """
     if name == "auto" and devices.world_size == 1:
         return "auto"
-    return DDPStrategy(
+    return OneStreamDdp(
         **_common(devices),
         find_unused_parameters=False,
         # Buffers are constants (windows, filter banks): sending them would be a collective in every forward pass,

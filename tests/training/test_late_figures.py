@@ -107,6 +107,13 @@ def test_a_loss_that_is_no_number_is_refused_before_it_is_saved(late):
         guard.settle(trainer)
 
 
+def test_a_loss_that_is_no_number_is_refused_before_its_weights_are_validated(late):
+    guard = FiniteLossGuard(patience=0)
+    trainer = end_batch(guard, float("nan"), "bad", 1)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 1 [\s\S]*files of the batch: bad\n"):
+        guard.on_validation_start(trainer, None)
+
+
 def test_a_readback_keeps_what_the_values_were():
     values = torch.tensor([1.0, 2.0])
     read_back = Readback(values)

@@ -56,6 +56,10 @@ class FiniteLossGuard(pl.Callback):
         elif previous is not None:
             self._check(trainer, previous)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the newest batch: a validation of weights that are not finite may end in an error of its own."""
+        self.settle(trainer)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the last batch."""
         self.settle(trainer)

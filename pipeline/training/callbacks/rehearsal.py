@@ -4,10 +4,10 @@ import logging
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 
 from pipeline.data.dataset import Batch
 from pipeline.training.module import AutoencoderModule
+from pipeline.training.strategy import OneStreamDdp
 from pipeline.training.watch.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Rehearsal(pl.Callback):
         """Train on noise, and keep nothing of it."""
         assert isinstance(pl_module, AutoencoderModule)
         compiles = pl_module.autoencoder.form.compile
-        has_buckets = type(trainer.strategy) is DDPStrategy  # DeepSpeed's, built on it, has none of this kind
+        has_buckets = isinstance(trainer.strategy, OneStreamDdp)
         if not compiles and not has_buckets:
             return
         # running statistics and power iterations go on from where they were, too
@@ -63,9 +63,13 @@ class Rehearsal(pl.Callback):
 
 
 def _compile(trainer: pl.Trainer, module: AutoencoderModule, batch: Batch) -> None:
-    """Run a pass and its backward pass past all that waits for gradients: other ranks, the optimiser."""
+    """Run a pass and its backward pass past all that waits for gradients, and let the ranks wait for the slowest here.
+
+    Some find everything in the cache, others nothing; where time counts, those would be taken for ranks that hang.
+    """
     if trainer.is_global_zero:
         _log.info("compiling the training step: minutes where it is new, seconds where it is in the cache")
     with trainer.precision_plugin.train_step_context():
         loss = module.training_step(batch, 0)
     torch.autograd.grad(loss, module.trained_parameters)
+    trainer.strategy.barrier()
