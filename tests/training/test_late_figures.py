@@ -38,7 +38,15 @@ class SaveEachStep(pl.Callback):
             self.seen[stored["global_step"]] = stored["loops"]["fit_loop"]["monitored"]
 
 
-def train(run_dir):
+class OverflowInStep3(SaveEachStep):
+    """Has the third gradient overflow, whose loss is a number."""
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step == 2:
+            next(pl_module.parameters()).grad.fill_(float("inf"))
+
+
+def train(run_dir, observer=SaveEachStep):
     checked = checked_config(
         run_dir,
         *QUIET,
@@ -58,7 +66,7 @@ def train(run_dir):
     observed = []
 
     def observe(checkpoints):
-        observed.append(SaveEachStep(checkpoints))
+        observed.append(observer(checkpoints))
         return observed[0]
 
     run = assemble(checked, observe)
@@ -77,6 +85,14 @@ def test_logs_and_checkpoints_are_the_same(in_time, late, tmp_path):
     assert rows == {1: 0, 2: 1, 3: 1, 4: 3, 5: 3, 6: 4}
     assert "train/loss" in seen[2]
     assert (text, rows, seen) == in_time
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    with pytest.raises(TrainingError, match=r"not finite after step 3[\s\S]*gradient_clip_val"):
+        train(tmp_path / "run", OverflowInStep3)
+    stored = read(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert stored["global_step"] == 2
+    assert all(weight.isfinite().all() for weight in stored["state_dict"].values())
 
 
 def end_batch(guard, loss, name, step):

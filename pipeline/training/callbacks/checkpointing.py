@@ -235,6 +235,7 @@ class RunCheckpoints(pl.Callback):
         module = trainer.lightning_module
         assert isinstance(module, AutoencoderModule)
         self.guard.settle(trainer)
+        self.guard.require_finite(trainer, module.trained_parameters)
         self.sequence.gather()  # no rank stands at a loss that is not finite: it would be missing here
         self._saved_step = trainer.global_step
         own_name = _name(self._saved_step)

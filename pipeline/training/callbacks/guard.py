@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from pipeline.data.dataset import Batch
 from pipeline.errors import TrainingError
@@ -70,6 +72,19 @@ class FiniteLossGuard(pl.Callback):
         if pending is not None:
             self._check(trainer, pending)
 
+    def require_finite(self, trainer: pl.Trainer, weights: Sequence[Tensor]) -> None:
+        """Check what is about to be saved: a gradient may overflow where the loss does not.
+
+        Raises:
+            TrainingError: a weight is no number.
+        """
+        if math.isfinite(get_total_norm([weight.detach() for weight in weights], math.inf)):
+            return
+        raise TrainingError(
+            f"a weight is not finite after step {trainer.global_step}, although the losses were: a gradient has "
+            f"overflowed; nothing was saved since the last good save.\n  remedies: {_remedies(trainer)}"
+        )
+
     def _check(self, trainer: pl.Trainer, batch: _Batch) -> None:
         loss = float(batch.loss.read())
         if math.isfinite(loss):
@@ -78,13 +93,17 @@ class FiniteLossGuard(pl.Callback):
         self._consecutive += 1
         if self._consecutive <= self._patience:
             return
-        rates = ", ".join(f"{group['lr']:.3g}" for group in trainer.optimizers[0].param_groups)
-        clip, files = trainer.gradient_clip_val, list(dict.fromkeys(batch.paths))
+        files = list(dict.fromkeys(batch.paths))
         raise TrainingError(
             f"the loss is {loss} at step {batch.step} (epoch {batch.epoch}); nothing was saved since the last good "
-            "step.\n"
-            f"  files of the batch: {', '.join(files)}\n"
-            f"  remedies: a lower trainer.optimizer.config.lr (now {rates}); gradient clipping with "
-            f"trainer.trainer.gradient_clip_val (now {clip}); trainer.precision=32-true (now {trainer.precision}); "
-            "a norm in model.encoder.config.norm and model.decoder.config.norm"
+            f"step.\n  files of the batch: {', '.join(files)}\n  remedies: {_remedies(trainer)}"
         )
+
+
+def _remedies(trainer: pl.Trainer) -> str:
+    rates = ", ".join(f"{group['lr']:.3g}" for group in trainer.optimizers[0].param_groups)
+    return (
+        f"a lower trainer.optimizer.config.lr (now {rates}); gradient clipping with "
+        f"trainer.trainer.gradient_clip_val (now {trainer.gradient_clip_val}); trainer.precision=32-true (now "
+        f"{trainer.precision}); a norm in model.encoder.config.norm and model.decoder.config.norm"
+    )
