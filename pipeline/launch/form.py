@@ -43,7 +43,9 @@ def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[
         reason = (
             no_compile or f"{_UNREPEATED}; trainer.deterministic=false or {_ROOT}.compile=true takes them"
         )
-        notes.append(f"{_ROOT}.compile: not compiled, which trains about three times slower: {reason}")
+        notes.append(
+            f"{_ROOT}.compile: not compiled (a step of the full-size SEANet takes three times as long): {reason}"
+        )
     no_fold = _no_fold(config)
     if asked.fold is True and no_fold:
         raise ConfigError(f"{_ROOT}.fold=true: {no_fold}; valid: auto, false")
