@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from unittest import mock
 
 import torch
@@ -66,7 +65,7 @@ class LayerCall:
 def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[None]:
     """Show every convolution of the forward passes inside; nothing of the autoencoder may be compiled."""
     names = {module: name for name, module in autoencoder.named_modules() if isinstance(module, Convolution)}
-    own_layer, own_product = folded.apply_layer, folded.apply_product
+    own_layer = folded.apply_layer
     under_way: list[nn.Module] = []  # folded layers, some of which call the layer itself
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -82,15 +81,9 @@ def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[
             see(_folded_call(names[layer], layer, features, result, own_layer))
         return result
 
-    def product_noted(layer: Convolution, features: Tensor) -> Tensor:
-        output = own_product(layer, features)
-        see(_plain_call(names[layer], layer, features, output, partial(own_product, layer)))
-        return output
-
     hooks = [module.register_forward_hook(note) for module in names]
-    patches = {"apply_layer": layer_noted, "apply_product": product_noted}
     try:
-        with mock.patch.multiple(folded, **patches):
+        with mock.patch.object(folded, "apply_layer", layer_noted):
             yield
     finally:
         for hook in hooks:

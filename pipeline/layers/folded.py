@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.layers.conv import Conv1d, Conv2d, ConvTranspose2d
+from pipeline.layers.conv import Conv2d, ConvTranspose2d
 from pipeline.layers.convolution import Convolution
 from pipeline.layers.folding import AxisTaps, Grid, Size, fold, pad_blocks, spread_weight, unfold
 from pipeline.layers.phase_preserving import FreqModReLU
@@ -83,33 +83,6 @@ def apply_folded(layers: nn.Module, features: Tensor) -> Tensor:
     return _chain(layers, FoldedMap.of(features)).unfolded()
 
 
-def apply_as_products(layers: nn.Module, features: Tensor) -> Tensor:
-    """Apply 1-D convolutions of many channels and few positions as matrix products: (B, C, L) to (B, C', L).
-
-    Args:
-        layers: a `Conv1d`, or an `nn.Sequential` of them and activations.
-        features: (B, C, L).
-    """
-    for layer in layers if isinstance(layers, nn.Sequential) else [layers]:
-        features = apply_product(layer, features) if isinstance(layer, Conv1d) else layer(features)
-    return features
-
-
-def apply_product(layer: Conv1d, features: Tensor) -> Tensor:
-    """The products of all taps at once: of the many input channels first, or of the few gathered ones."""
-    weight = layer.real_weight()  # (O, I, K)
-    (num_taps,), length = layer.kernel_size, features.shape[-1]
-    rows = layer.padded(features).mT  # (B, L + K - 1, I)
-    if weight.shape[1] > weight.shape[0]:
-        products = (rows @ weight.permute(1, 2, 0).flatten(1)).unflatten(2, (num_taps, -1))
-        output = sum(products[:, tap : tap + length, tap] for tap in range(num_taps))
-    else:
-        taps = torch.cat([rows.narrow(1, tap, length) for tap in range(num_taps)], 2)
-        output = taps @ weight.permute(2, 1, 0).flatten(0, 1)
-    assert isinstance(output, Tensor)
-    return output.mT if layer.bias is None else output.mT + layer.bias.view(-1, 1)
-
-
 def _chain(layers: nn.Sequential, folded: FoldedMap) -> FoldedMap:
     for layer in layers:
         folded = apply_layer(layer, folded)
@@ -179,8 +152,52 @@ def convolve_folded(
     padded = pad_blocks(folded.features, bins, folded.grid.fold, 2)
     padded = pad_blocks(padded, frames, folded.grid.fold, 3)
     grid = Grid(bins.result, frames.result)
-    output = functional.conv2d(padded, spread_weight(weight, bins, frames), stride=(bins.step, frames.step))
+    convolve = convolve_by_products if padded.is_cuda and _is_exact(padded) else functional.conv2d
+    output = convolve(padded, spread_weight(weight, bins, frames), stride=(bins.step, frames.step))
     if layer.bias is not None:
         bias = layer.bias.view(-1, 1).expand(-1, grid.block_size).reshape(-1, 1, 1)
         output = output.add_(bias)
     return FoldedMap(output, grid)
+
+
+def convolve_by_products(features: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
+    """A convolution (B, C, F, T) to (B, O, F', T') as matrix products of all taps at once.
+
+    For float32 without TF32 and 3x3 blocks of many channels, cuDNN takes Winograd's algorithm, whose gradients of
+    weights are ten times as far off on spectrograms, where few bins hold nearly all energy.
+
+    Args:
+        features: With what lies beyond the edges.
+        weight: (O, C, taps, taps).
+        stride: Bins, frames.
+    """
+    taps = weight.shape[2:]
+    sizes = [
+        (length - reach) // step for length, reach, step in zip(features.shape[2:], taps, stride, strict=True)
+    ]
+    columns = torch.cat(
+        [
+            features[
+                :,
+                :,
+                bin_tap : bin_tap + sizes[0] * stride[0] + 1 : stride[0],
+                frame_tap : frame_tap + sizes[1] * stride[1] + 1 : stride[1],
+            ]
+            for bin_tap in range(taps[0])
+            for frame_tap in range(taps[1])
+        ],
+        1,
+    )
+    products = weight.permute(0, 2, 3, 1).flatten(1) @ columns.flatten(2)
+    return products.unflatten(2, columns.shape[2:])
+
+
+def _is_exact(features: Tensor) -> bool:
+    """Whether a convolution on a GPU computes with all bits of float32."""
+    is_float32 = features.dtype == torch.float32 and not torch.is_autocast_enabled(features.device.type)
+    return is_float32 and not _rounds_to_tf32()
+
+
+@torch.compiler.assume_constant_result
+def _rounds_to_tf32() -> bool:
+    return torch.backends.cudnn.allow_tf32

@@ -19,7 +19,7 @@ from pipeline.layers.receptive_field import receptive_field
 from pipeline.layers.sequence import build_sequence_model
 from pipeline.models.base import SpectrogramDecoder, SpectrogramEncoder
 from pipeline.models.geometry import check_seanet, check_seanet_options, frequency_path, time_stride
-from pipeline.models.seanet_levels import Levels, apply_levels, apply_projection
+from pipeline.models.seanet_levels import Levels, apply_levels
 
 # The decoder starts near silence: most bins of audio are, and errors there would hide the signal's gradient.
 _QUIET_START = 0.1
@@ -132,7 +132,7 @@ class SEANetEncoder(SpectrogramEncoder):
         folds = self.folds and self.training
         # Packing bins into channels keeps the order [all re | all im], because channels are the slower axis.
         packed = apply_levels(self.levels, stacked, folds).flatten(1, 2)
-        return self.sequence(apply_projection(self.projection, packed, folds))
+        return self.sequence(self.projection(packed))
 
 
 class SEANetDecoder(SpectrogramDecoder):
@@ -240,5 +240,5 @@ class SEANetDecoder(SpectrogramDecoder):
     def forward(self, latents: Tensor) -> Tensor:
         """Maps (B, latent_channels, L) to (B, 2C, F, L * time_stride)."""
         folds = self.folds and self.training
-        packed = apply_projection(self.projection, self.sequence(latents), folds)
+        packed = self.projection(self.sequence(latents))
         return apply_levels(self.levels, packed.unflatten(1, (-1, self.latent_fbins)), folds)

@@ -9,7 +9,7 @@ from pipeline.layers import FEATURE_NORMS
 from pipeline.layers.activation import build_activation
 from pipeline.layers.conv import Conv1d, Conv2d
 from pipeline.layers.convolution import ConvStyle
-from pipeline.layers.folded import apply_as_products, apply_folded
+from pipeline.layers.folded import apply_folded
 from pipeline.layers.residual import ResidualUnit, residual_stack
 
 
@@ -81,8 +81,3 @@ def apply_levels(levels: nn.Module, features: Tensor, folds: bool) -> Tensor:
     """
     features = features.contiguous(memory_format=torch.channels_last)
     return apply_folded(levels, features) if folds else levels(features)
-
-
-def apply_projection(projection: nn.Module, features: Tensor, folds: bool) -> Tensor:
-    """Apply the 1-D layers between packed bins and latents: (B, C, L) to (B, C', L)."""
-    return apply_as_products(projection, features) if folds else projection(features)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.dsp.complex_channels import join, split, stack, unstack
-from pipeline.layers.conv import Conv1d, Conv2d, Convolution, ConvStyle, ConvTranspose2d
+from pipeline.layers.conv import Conv1d, Conv2d, Convolution, ConvStyle, ConvTranspose2d, sum_in_blocks
 from pipeline.layers.norm import ComplexGroupNorm
 
 COMPLEX = ConvStyle(complex_valued=True)
@@ -178,3 +178,33 @@ def test_initial_gain_does_not_depend_on_the_kind(style):
         ConvTranspose2d(64, 64, (4, 2), style=style, bias=False),
     ):
         assert layer(features).var().item() == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "style", [COMPLEX, REAL, ConvStyle(True, "weight_norm", "zeros", causal=True)], ids=str
+)
+@pytest.mark.parametrize("channels", [(12, 2), (2, 12)])
+@pytest.mark.parametrize("length", [2, 9])
+def test_one_axis_as_matrix_products(style: ConvStyle, channels: tuple[int, int], length: int) -> None:
+    layer = Conv1d(*channels, 7, style=style).double()
+    features = torch.randn(3, channels[0] * (2 if style.complex_valued else 1), length, dtype=torch.float64)
+    features.requires_grad_()
+    wanted = [features, *layer.parameters()]
+    found, expected = layer.finish(layer.by_products(features)), layer(features)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    upstream = torch.randn_like(expected)
+    for one, other in zip(
+        *(torch.autograd.grad(each, wanted, upstream) for each in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_long_sums_are_cut_into_blocks() -> None:
+    rows, matrix = torch.randn(2, 5, 4096), torch.randn(4096, 3)
+    exact = rows.double() @ matrix.double()
+    found = sum_in_blocks(rows, matrix)
+    assert found.shape == exact.shape and not torch.equal(found, rows @ matrix)
+    assert (found - exact).norm() <= 1e-6 * exact.norm()
+    for other in (rows.double(), rows[..., :1000]):  # not float32; short
+        terms = matrix[: other.shape[-1]].to(other.dtype)
+        assert torch.equal(sum_in_blocks(other, terms), other @ terms)

@@ -5,15 +5,16 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.layers.activation import build_activation
-from pipeline.layers.conv import Conv1d, Conv2d, ConvStyle, ConvTranspose2d
+from pipeline.layers.conv import Conv2d, ConvStyle, ConvTranspose2d
 from pipeline.layers.folded import (
     FoldedMap,
-    apply_as_products,
     apply_folded,
     block_size,
     cannot_fold,
+    convolve_by_products,
     convolve_folded,
 )
 from pipeline.layers.folding import fold, unfold
@@ -130,13 +131,24 @@ def test_a_chain(activation: str, true_skip: bool) -> None:
     same(chain, one, two, apply_folded(chain, two))
 
 
-@pytest.mark.parametrize("style", STYLES[::2], ids=str)
-@pytest.mark.parametrize("channels", [(12, 2), (2, 12)])
-@pytest.mark.parametrize("length", [2, 9])
-def test_a_projection_as_matrix_products(style: ConvStyle, channels: tuple[int, int], length: int) -> None:
-    layer = prepared(Conv1d(*channels, 7, style=style))
-    one, two = two_inputs(3, channels[0] * (2 if style.complex_valued else 1), length)
-    same(layer, one, two, apply_as_products(layer, two))
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("taps", [(3, 3), (2, 1)])
+def test_a_convolution_by_products(stride: tuple[int, int], taps: tuple[int, int]) -> None:
+    features = torch.randn(2, 4, 9, 7, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 4, *taps, dtype=torch.float64, requires_grad=True)
+    expected = functional.conv2d(features, weight, stride=stride)
+    compiled = torch.compile(
+        lambda: convolve_by_products(features, weight, stride), fullgraph=True, backend="eager"
+    )
+    for found in (convolve_by_products(features, weight, stride), compiled()):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        upstream = torch.randn_like(expected)
+        gradients = (
+            torch.autograd.grad(each, (features, weight), upstream, retain_graph=True)
+            for each in (found, expected)
+        )
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_blocks_make_channels_wide() -> None:
