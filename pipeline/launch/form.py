@@ -15,9 +15,6 @@ _COMPILED_NORMS = ("none", "weight_norm", "group_norm", "layer_norm")
 _FOLDED_NORMS = ("none", "weight_norm", "spectral_norm")
 FUSED_OPTIMIZERS = ("Adagrad", "Adam", "AdamW", "SGD")
 _OWN_CHOICE = ("fused", "foreach", "capturable", "differentiable")
-_UNREPEATED = (
-    "compiled passes have been seen to end in other last bits from one start to the next on two GPUs"
-)
 _COMPILERS = ("cc", "gcc", "clang")  # one that Triton finds by itself, unless CC names it
 
 
@@ -35,16 +32,10 @@ def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[
     no_compile = _no_compile(config, planned)
     if asked.compile is True and no_compile:
         raise ConfigError(f"{_ROOT}.compile=true: {no_compile}; valid: auto, false")
-    repeats = _must_repeat(config)
-    compiled = asked.compile is True or (asked.compile == "auto" and not repeats and no_compile is None)
-    if compiled and repeats:
-        notes.append(f"{_ROOT}.compile=true: {_UNREPEATED}, whatever trainer.deterministic says")
-    elif not compiled and asked.compile == "auto" and planned.use_gpu:
-        reason = (
-            no_compile or f"{_UNREPEATED}; trainer.deterministic=false or {_ROOT}.compile=true takes them"
-        )
+    compiled = asked.compile is not False and no_compile is None
+    if no_compile and asked.compile == "auto" and planned.use_gpu:
         notes.append(
-            f"{_ROOT}.compile: not compiled (a step of the full-size SEANet takes three times as long): {reason}"
+            f"{_ROOT}.compile: not compiled (a step of the full-size SEANet takes three times as long): {no_compile}"
         )
     no_fold = _no_fold(config)
     if asked.fold is True and no_fold:
@@ -56,11 +47,6 @@ def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[
     graphs = asked.cuda_graphs is not False and no_graphs is None
     form = Form(fold=folded, compile=compiled, graphs=graphs)
     return TrainingForm(form, _fused(config, planned)), notes
-
-
-def _must_repeat(config: Config) -> bool:
-    """Whether every start is to end with the same bits."""
-    return config.trainer.deterministic or config.trainer.trainer.strict_deterministic
 
 
 def _no_compile(config: Config, planned: Resources) -> str | None:
@@ -152,7 +138,4 @@ def _fused(config: Config, planned: Resources) -> bool:
     reason = _first(reasons)
     if asked is True and reason:
         raise ConfigError(f"{key}=true: {reason}; valid: auto, false")
-    by_itself = planned.use_gpu and not _must_repeat(
-        config
-    )  # runs of before go on with the step that they had
-    return asked is True or (asked == "auto" and by_itself and reason is None)
+    return asked is True or (asked == "auto" and planned.use_gpu and reason is None)

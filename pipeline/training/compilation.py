@@ -18,3 +18,10 @@ def prepare_compilation(cache_dir: Path, deterministic: bool) -> None:
     # A pass is one graph under DDP, too, with the kernels that it has on one GPU; gradients leave when a half is done.
     torch._dynamo.config.optimize_ddp = False
     torch._inductor.config.deterministic = deterministic
+
+
+def end_compilers() -> None:
+    """End the processes that have compiled: a run would wait for them at its end."""
+    from torch._inductor.async_compile import shutdown_compile_workers
+
+    shutdown_compile_workers()

@@ -31,11 +31,6 @@ def a_gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(*overrides: str, planned: Resources = GPU) -> tuple[TrainingForm, list[str]]:
-    """Of a run that need not repeat to the bit."""
-    return settled("trainer.deterministic=false", *overrides, planned=planned)
-
-
-def settled(*overrides: str, planned: Resources = GPU) -> tuple[TrainingForm, list[str]]:
     return choose_form(settle(compose(*overrides)), planned)
 
 
@@ -49,15 +44,6 @@ def test_a_gpu_takes_the_fastest_form() -> None:
     fastest, notes = chosen("experiment=full_size_complex")
     assert fastest == TrainingForm(FASTEST, fused_optimizer=True) and not notes
     assert str(fastest) == "folded, compiled, CUDA graphs; fused optimiser"
-
-
-@pytest.mark.usefixtures("a_gpu_machine")
-@pytest.mark.parametrize("key", ["trainer.deterministic", "trainer.trainer.strict_deterministic"])
-def test_what_must_repeat_is_not_compiled_by_itself(key: str) -> None:
-    found, (note,) = settled(f"{key}=true")
-    assert found == PLAIN and "trainer.deterministic=false" in note
-    asked, (note,) = settled(f"{key}=true", "trainer.form.compile=true")
-    assert asked.model == FASTEST and "last bits" in note
 
 
 @pytest.mark.usefixtures("a_gpu_machine")

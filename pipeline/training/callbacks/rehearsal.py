@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from pipeline.data.dataset import Batch
+from pipeline.training.compilation import end_compilers
 from pipeline.training.module import AutoencoderModule
 from pipeline.training.strategy import OneStreamDdp
 from pipeline.training.watch.watchdog import Watchdog
@@ -72,4 +73,5 @@ def _compile(trainer: pl.Trainer, module: AutoencoderModule, batch: Batch) -> No
     with trainer.precision_plugin.train_step_context():
         loss = module.training_step(batch, 0)
     torch.autograd.grad(loss, module.trained_parameters)
+    end_compilers()
     trainer.strategy.barrier()
