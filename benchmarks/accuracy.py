@@ -1,5 +1,6 @@
 """How exactly every form computes: outputs and gradients against the native reference in float64, and loss curves."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ OUTPUT_LIMITS = {False: 1e-6, True: 2e-2}  # float32, bf16
 GRADIENT_LIMIT = 2.0  # times the plain float32 form's own error
 SMALLEST = 2.0**-23  # below one unit in the last place of float32 the comparison of two errors says nothing
 CURVE_LIMIT = 0.01
-NUM_SEGMENTS = 2
+NUM_SEGMENTS = 2  # whose layers are looked into
+PIECE = 4  # segments whose gradient is computed in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Exact:
     Attributes:
         inputs: of each convolution by name, parts stacked.
         outputs: likewise.
-        gradients: of each weight by name, in our layout.
         estimate: compressed spectrogram, parts stacked.
+        gradients: of each batch: of each weight by name, in our layout.
     """
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
-    gradients: dict[str, Tensor]
     estimate: Tensor
+    gradients: tuple[dict[str, Tensor], ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Errors:
         single: of each convolution's output, given the exact input; empty where it cannot be looked into.
         chained: of the same in the network, given what the layers before gave.
         estimate: of the network's output.
-        gradients: of each weight.
+        gradients: of each weight: the root of the mean square over batches, since a ReLU that turns at another place
+            than in float64 moves a gradient by more than rounding does, now in one form, now in the other.
     """
 
     name: str
@@ -61,7 +64,7 @@ class Errors:
     gradients: dict[str, float]
 
 
-def compute_exact(recipe: Recipe, waveform: Tensor) -> Exact:
+def compute_exact(recipe: Recipe) -> Exact:
     """Run the reference in float64."""
     native = NativeAutoencoder(recipe.description, torch.float64)
     ours, _ = recipe.build()
@@ -75,24 +78,37 @@ def compute_exact(recipe: Recipe, waveform: Tensor) -> Exact:
 
         return note
 
-    for name, module in native.named_modules():
-        if isinstance(module, Conv):
-            module.register_forward_hook(keep(name))
-    output = native(waveform.double(), _noise(recipe, waveform))
-    output.loss(recipe.loss_weights()).backward()
+    convolutions = {name: module for name, module in native.named_modules() if isinstance(module, Conv)}
+    hooks = [module.register_forward_hook(keep(name)) for name, module in convolutions.items()]
+    waveform = recipe.batches[0][:NUM_SEGMENTS]
+    with torch.no_grad():
+        estimate = _paired(native(waveform.double(), _noise(recipe, 0, waveform)).estimate)
+    for hook in hooks:
+        hook.remove()
     like = dict(ours.named_parameters())
-    gradients = {name: as_ours(weight.grad, like[name]) for name, weight in native.named_parameters()}
-    return Exact(inputs, outputs, gradients, _paired(output.estimate))
+    gradients = tuple(_exact_gradients(recipe, native, like, batch) for batch in recipe.batches)
+    return Exact(inputs, outputs, estimate, gradients)
+
+
+def _exact_gradients(
+    recipe: Recipe, native: NativeAutoencoder, like: dict[str, nn.Parameter], batch: Tensor
+) -> dict[str, Tensor]:
+    """The gradient of a batch, the mean of those of its pieces."""
+    native.zero_grad()
+    for first in range(0, len(batch), PIECE):
+        piece = batch[first : first + PIECE]
+        loss = native(piece.double(), _noise(recipe, first, piece)).loss(recipe.loss_weights())
+        (loss * (len(piece) / len(batch))).backward()
+    return {name: as_ours(weight.grad, like[name]) for name, weight in native.named_parameters()}
 
 
 def compare(recipe: Recipe, variants: list[Variant]) -> list[Errors]:
-    """Run every form on some segments; the first is the plain float32 form."""
-    waveform = recipe.batches[0][:NUM_SEGMENTS]
-    exact = compute_exact(recipe, waveform)
-    return [_errors(recipe, variant, exact, waveform) for variant in variants]
+    """Run every form; the first is the plain float32 form."""
+    exact = compute_exact(recipe)
+    return [_errors(recipe, variant, exact) for variant in variants]
 
 
-def _errors(recipe: Recipe, variant: Variant, exact: Exact, waveform: Tensor) -> Errors:
+def _errors(recipe: Recipe, variant: Variant, exact: Exact) -> Errors:
     assert variant.form is not None
     single, chained = dict[str, float](), dict[str, float]()
 
@@ -103,26 +119,30 @@ def _errors(recipe: Recipe, variant: Variant, exact: Exact, waveform: Tensor) ->
         single[call.name] = _relative(output, exact.outputs[call.name])
 
     trainee = Trainee(recipe, variant)
+    waveform = recipe.batches[0]
+    looked_into = waveform[:NUM_SEGMENTS]
+    squares = dict.fromkeys(exact.gradients[0], 0.0)
     with variant.setting.active():
         if not variant.form.compile:
             with watch(trainee.model, see), torch.no_grad(), trainee.autocast():
-                trainee.model(waveform, _noise(recipe, waveform))
-        with trainee.autocast():
-            output = trainee.model(waveform, _noise(recipe, waveform))
-            loss = trainee.losses(output).total
-        loss.backward()
-    gradients = {
-        name: _relative(weight.grad, exact.gradients[name])
-        for name, weight in trainee.model.named_parameters()
-    }
-    estimate = _relative(output.estimate_spectrogram, exact.estimate)
-    return Errors(variant.name, variant.setting.bf16, single, chained, estimate, gradients)
+                trainee.model(looked_into, _noise(recipe, 0, looked_into))
+        for batch, gradients in zip(recipe.batches, exact.gradients, strict=True):
+            trainee.model.zero_grad()
+            with trainee.autocast():
+                output = trainee.model(batch, _noise(recipe, 0, batch))
+                loss = trainee.losses(output).total
+            if batch is waveform:
+                estimate = _relative(output.estimate_spectrogram[:NUM_SEGMENTS], exact.estimate)
+            loss.backward()
+            for name, weight in trainee.model.named_parameters():
+                squares[name] += _relative(weight.grad, gradients[name]) ** 2
+    of_batches = {name: math.sqrt(total / len(recipe.batches)) for name, total in squares.items()}
+    return Errors(variant.name, variant.setting.bf16, single, chained, estimate, of_batches)
 
 
-def _noise(recipe: Recipe, waveform: Tensor) -> Callable[[torch.Size], Tensor]:
-    return LatentNoise(recipe.checked.config.trainer.seed).at(
-        torch.arange(waveform.shape[0]), waveform.device
-    )
+def _noise(recipe: Recipe, first: int, waveform: Tensor) -> Callable[[torch.Size], Tensor]:
+    positions = torch.arange(first, first + waveform.shape[0])
+    return LatentNoise(recipe.checked.config.trainer.seed).at(positions, waveform.device)
 
 
 def _paired(tensor: Tensor) -> Tensor:

@@ -4,12 +4,16 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import torch
 
-from benchmarks.trainees import Setting, Trainee
+from benchmarks.trainees import Recipe, Setting, Trainee, Variant
+from pipeline.training.reproducibility import prepare_determinism
 
 GIB = 2**30
 
@@ -53,7 +57,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float | None]:
-    """Build a trainee and let it train; return it with the memory in GiB that it takes at most, None on the CPU."""
+    """Build a trainee and let it train; return it with the memory in GiB that it takes at most, None on the CPU.
+
+    CUDA graphs of all trainees of a process share their memory: `peak_alone` tells theirs.
+    """
     gc.collect()
     use_gpu = torch.cuda.is_available()
     if use_gpu:
@@ -75,6 +82,17 @@ def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float |
         trainee.step()
         torch.cuda.synchronize()
     return trainee, (torch.cuda.max_memory_reserved() - before) / GIB
+
+
+def peak_alone(make_recipe: Callable[[], Recipe], variant: Variant, warm_up: int) -> float | None:
+    """Return the memory of `prepare`, measured in a process where nothing else has taken any."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak, make_recipe, variant, warm_up).result()
+
+
+def _peak(make_recipe: Callable[[], Recipe], variant: Variant, warm_up: int) -> float | None:
+    prepare_determinism(deterministic=True, strict=True)
+    return prepare(partial(Trainee, make_recipe(), variant), warm_up)[1]
 
 
 def time_steps(trainee: Trainee, steps: int, settle: int) -> list[float]:

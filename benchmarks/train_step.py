@@ -16,6 +16,7 @@ import argparse
 import gc
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from rich.table import Table
 
 from benchmarks import accuracy, layer_times
 from benchmarks.claims import Claim, Record
-from benchmarks.step_times import StepTime, alternate, measure_ceilings, prepare, time_steps
+from benchmarks.step_times import StepTime, alternate, measure_ceilings, peak_alone, prepare, time_steps
 from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, Trainee, Variant
 from pipeline.training.reproducibility import prepare_determinism
 
@@ -46,13 +47,16 @@ class Measurement:
     """One recipe, measured as the command line asks.
 
     Args:
-        recipe: complex or real.
+        make_recipe: makes the complex or the real one.
         options: from `parse`.
         record: takes the results.
     """
 
-    def __init__(self, recipe: Recipe, options: argparse.Namespace, record: Record) -> None:
-        self.recipe, self.options, self.record = recipe, options, record
+    def __init__(
+        self, make_recipe: Callable[[], Recipe], options: argparse.Namespace, record: Record
+    ) -> None:
+        self._make_recipe, self.options, self.record = make_recipe, options, record
+        self.recipe = recipe = make_recipe()
         self.on_gpu = recipe.device.type == "cuda"
         self.chosen = CHOSEN[recipe.device.type]
         size = "small" if options.small else "full-size"
@@ -90,6 +94,8 @@ class Measurement:
         for variant in variants:
             began = time.perf_counter()
             trainee, peaks[variant.name] = prepare(partial(Trainee, self.recipe, variant), options.warm_up)
+            if variant.form is not None and variant.form.graphs:
+                peaks[variant.name] = peak_alone(self._make_recipe, variant, options.warm_up)
             self.record.show(f"ready    {variant.name}, after {time.perf_counter() - began:.1f} s")
             measured[variant.name] = partial(time_steps, trainee, options.steps, options.settle)
         return {
@@ -174,10 +180,12 @@ class Measurement:
         return list(trainee.model.parameters())
 
     def accuracy(self) -> None:
-        """Compare every form with float64."""
+        """Compare every form with float64, with deterministic kernels as runs have them."""
         forms = [form for form in self.options.forms if form in ("plain", "fold", self.chosen)]
-        variants = self._ours(["plain", *(form for form in forms if form != "plain")], ", float32", FLOAT32)
-        variants += self._ours(forms, ", bf16", Setting(bf16=True)) if self.on_gpu else []
+        others = [form for form in forms if form != "plain"]
+        variants = self._ours(["plain", *others], ", float32", Setting(deterministic=True))
+        if self.on_gpu:
+            variants += self._ours(forms, ", bf16", Setting(bf16=True, deterministic=True))
         errors = accuracy.compare(self.recipe, variants)
         self.record.show(accuracy.draw_errors(self.title, errors))
         self.record.keep(f"{self.recipe.name}/accuracy", [vars(each) for each in errors])
@@ -235,8 +243,8 @@ def main() -> int:
     device = torch.device("cpu" if options.cpu else "cuda")
     record = Record(options.json, device)
     for name in [options.only] if options.only else list(EXPERIMENTS):
-        recipe = Recipe.of(name, device, small=options.small, batch_size=options.batch_size)
-        measurement = Measurement(recipe, options, record)
+        make_recipe = partial(Recipe.of, name, device, small=options.small, batch_size=options.batch_size)
+        measurement = Measurement(make_recipe, options, record)
         parts = {
             measurement.time: not options.no_times,
             measurement.layers: options.layers,
