@@ -18,7 +18,6 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSamp
 from pipeline.data.seeds import derive_seed
 from pipeline.data.shares import digest_with
 from pipeline.data.staging import stage, staged
-from pipeline.data.transfer import SideCopies
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
 
@@ -55,7 +54,6 @@ class AudioDataModule(pl.LightningDataModule):
         self._accumulate = accumulate
         self._corpus: Corpus | None = None
         self._ledger: BadFileLedger | None = None
-        self._copies = SideCopies()
         self._form = SegmentFormat(
             num_samples=data.segment_samples,
             sample_rate_hz=data.sample_rate_hz,
@@ -188,8 +186,12 @@ class AudioDataModule(pl.LightningDataModule):
         return [torch.from_numpy(segments[number].waveform) for number in range(min(count, len(segments)))]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Moves the audio only: positions and paths are read on the host."""
-        return batch._replace(waveform=self._copies(batch.waveform, device))
+        """Moves the audio only: positions and paths are read on the host.
+
+        A stream of its own for the copy (0.3 ms of a step of 12.5) costs the host more than it saves the GPU: with
+        16 workers beside, 61.7 steps/s for 71.6 on an H200.
+        """
+        return batch._replace(waveform=batch.waveform.to(device, non_blocking=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into checkpoints: which audio the run is trained on."""

@@ -15,6 +15,9 @@ from pipeline.data.lifeline import end_with_parent
 from pipeline.data.seeds import derive_seed
 
 _NUMPY_SEED_RANGE = 1 << 32
+_NICENESS = (
+    10  # workers are ahead of training; where both want a core, training, which keeps a GPU busy, has it
+)
 
 
 class WorkerLoader(DataLoader[Any]):
@@ -34,7 +37,7 @@ class WorkerLoader(DataLoader[Any]):
 
 
 def start_worker(worker: int, *, seed: int) -> None:
-    """Ties a worker to the main process, seeds what it might draw from, and leaves signals to the main process.
+    """Ties a worker to the main process, lets that go first, seeds what it might draw from, and leaves signals to it.
 
     A worker that outlived a killed run would hold the run's lock. A scheduler signals all processes of a job. The
     main process saves a checkpoint first, which it cannot do if its workers die at once: their death raises in the
@@ -43,6 +46,7 @@ def start_worker(worker: int, *, seed: int) -> None:
     main = multiprocessing.parent_process()
     assert main is not None and main.pid is not None
     end_with_parent(main.pid)
+    os.nice(_NICENESS)
     worker_seed = derive_seed(seed, "worker", worker)
     random.seed(worker_seed)
     np.random.seed(worker_seed % _NUMPY_SEED_RANGE)

@@ -19,7 +19,10 @@ def seed_libraries(*parts: int | str) -> None:
     seed = derive_seed(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed % 2**63)
+    # torch.manual_seed would also note the seed, with a stack trace, for every kind of device that is not there.
+    torch.default_generator.manual_seed(seed % 2**63)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed % 2**63)
 
 
 def prepare_determinism(deterministic: bool, strict: bool) -> bool | Literal["warn"]:
