@@ -3,6 +3,7 @@
 #
 # packages  /opt/venv from LOCK. Taken from /mnt, which is mounted for this step alone: ca.crt (a CA bundle), pip.conf,
 #           wheels/ (a folder of wheels; with a file named `complete` in it, the registry is not asked).
+#           With CUDA, the C compiler and the headers with which Triton links the kernels that torch.compile writes.
 # code      compiles the project's code, writes what the image is to /opt/euler/image.json, makes the places to mount
 set -Eeuo pipefail
 here=/opt/euler/containers
@@ -13,6 +14,13 @@ packages() {
   if [ -d /mnt/wheels ]; then export PIP_FIND_LINKS=/mnt/wheels; fi
   if [ -e /mnt/wheels/complete ]; then export PIP_NO_INDEX=1; fi
   PIP_NO_CACHE_DIR=1 PYTHON=python3 "$here/install.sh" /opt/venv "$here/$1"
+  if [[ $1 == *cuda* ]]; then compiler; fi
+}
+
+compiler() {
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev python3-dev
+  rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache /var/log/*
 }
 
 code() {

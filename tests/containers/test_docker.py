@@ -108,6 +108,14 @@ def test_the_cuda_image(site, folder):
         "assert torch.version.cuda; import pipeline.launch.run, pipeline.training.assembly; print('imported')"
     )
     assert "imported" in inside("python", "-c", imports, folder=folder)
+    # what Triton does with the launcher of a kernel
+    link = (
+        "import subprocess, sysconfig;"
+        "headers = '-I' + sysconfig.get_path('include');"
+        "subprocess.run(['gcc', '-shared', '-fPIC', '-x', 'c', '-', '-o', '/tmp/a.so', headers],"
+        " input=b'#include <Python.h>\\n#include <stdlib.h>\\n', check=True); print('linked')"
+    )
+    assert "linked" in inside("python", "-c", link, folder=folder)
     places = {"EULER_RUNS": str(folder), "EULER_CACHE": str(folder / "cache")}
     steps = ("trainer.trainer.max_steps=1", "trainer.trainer.limit_val_batches=1")
     inside("python", "train.py", *steps, folder=folder, environment=places)

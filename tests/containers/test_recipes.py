@@ -42,7 +42,7 @@ CHANGES = {
     "lock": ("requirements-build.lock", "requirements-dev.lock", ["copied"]),
     "variable": ("WANDB_MODE=", "WANDB_MODES=", ["environment"]),
     "value": ("LANG=C.UTF-8", "LANG=C", ["environment"]),
-    "cache": ("inductor", "inductors", ["environment"]),
+    "cache": ("/matplotlib", "/matplotlibs", ["environment"]),
     "label": ("euler.torch", "euler.torches", ["labels"]),
     "title": ("euler-audio-backbone", "euler", ["labels"]),
     "code": ("hydra_plugins /opt", "hydra_plugin /opt", ["copied"]),
