@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from pipeline.layers.conv import Conv2d, ConvTranspose2d
 from pipeline.layers.convolution import Convolution
+from pipeline.layers.exact_convolution import convolve_by_products
 from pipeline.layers.folding import AxisTaps, Grid, Size, fold, pad_blocks, spread_weight, unfold
 from pipeline.layers.phase_preserving import FreqModReLU
 from pipeline.layers.residual import ResidualUnit
@@ -158,38 +159,6 @@ def convolve_folded(
         bias = layer.bias.view(-1, 1).expand(-1, grid.block_size).reshape(-1, 1, 1)
         output = output.add_(bias)
     return FoldedMap(output, grid)
-
-
-def convolve_by_products(features: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
-    """A convolution (B, C, F, T) to (B, O, F', T') as matrix products of all taps at once.
-
-    For float32 without TF32 and 3x3 blocks of many channels, cuDNN takes Winograd's algorithm, whose gradients of
-    weights are ten times as far off on spectrograms, where few bins hold nearly all energy.
-
-    Args:
-        features: With what lies beyond the edges.
-        weight: (O, C, taps, taps).
-        stride: Bins, frames.
-    """
-    taps = weight.shape[2:]
-    sizes = [
-        (length - reach) // step for length, reach, step in zip(features.shape[2:], taps, stride, strict=True)
-    ]
-    columns = torch.cat(
-        [
-            features[
-                :,
-                :,
-                bin_tap : bin_tap + sizes[0] * stride[0] + 1 : stride[0],
-                frame_tap : frame_tap + sizes[1] * stride[1] + 1 : stride[1],
-            ]
-            for bin_tap in range(taps[0])
-            for frame_tap in range(taps[1])
-        ],
-        1,
-    )
-    products = weight.permute(0, 2, 3, 1).flatten(1) @ columns.flatten(2)
-    return products.unflatten(2, columns.shape[2:])
 
 
 def _is_exact(features: Tensor) -> bool:

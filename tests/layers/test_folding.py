@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from pipeline.layers.activation import build_activation
 from pipeline.layers.conv import Conv2d, ConvStyle, ConvTranspose2d
+from pipeline.layers.exact_convolution import convolve_by_products
 from pipeline.layers.folded import (
     FoldedMap,
     apply_folded,
     block_size,
     cannot_fold,
-    convolve_by_products,
     convolve_folded,
 )
 from pipeline.layers.folding import fold, unfold
@@ -138,7 +138,7 @@ def test_a_convolution_by_products(stride: tuple[int, int], taps: tuple[int, int
     weight = torch.randn(5, 4, *taps, dtype=torch.float64, requires_grad=True)
     expected = functional.conv2d(features, weight, stride=stride)
     compiled = torch.compile(
-        lambda: convolve_by_products(features, weight, stride), fullgraph=True, backend="eager"
+        lambda: convolve_by_products(features, weight, stride), fullgraph=True, backend="aot_eager"
     )
     for found in (convolve_by_products(features, weight, stride), compiled()):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
