@@ -13,8 +13,7 @@ from benchmarks.claims import Claim
 from benchmarks.layer_calls import LayerCall, watch
 from benchmarks.native_layers import Conv
 from benchmarks.native_reference import NativeAutoencoder, as_ours, load_ours
-from benchmarks.trainees import Recipe, Setting, Trainee, Variant
-from pipeline.models.form import Form
+from benchmarks.trainees import Recipe, Trainee, Variant
 from pipeline.training.reproducibility import LatentNoise
 
 OUTPUT_LIMITS = {False: 1e-6, True: 2e-2}  # float32, bf16
@@ -204,13 +203,13 @@ def judge(name: str, errors: list[Errors]) -> list[Claim]:
     return claims
 
 
-def loss_curves(recipe: Recipe, forms: dict[str, Form], steps: int) -> dict[str, list[float]]:
-    """Train each form from the same weights on the same batches, in float32 without TF32."""
+def loss_curves(recipe: Recipe, variants: list[Variant], steps: int) -> dict[str, list[float]]:
+    """Train each variant from the same weights on the same batches."""
     curves = {}
-    for name, form in forms.items():
-        trainee = Trainee(recipe, Variant(name, form, Setting()))
+    for variant in variants:
+        trainee = Trainee(recipe, variant)
         with trainee.setting.active():
-            curves[name] = torch.stack([trainee.step() for _ in range(steps)]).tolist()
+            curves[variant.name] = torch.stack([trainee.step() for _ in range(steps)]).tolist()
     return curves
 
 

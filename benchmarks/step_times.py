@@ -1,6 +1,7 @@
 """Times of training steps, in rounds that alternate, and what the device could do at best."""
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ def synchronize(device: torch.device) -> None:
 def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float | None]:
     """Build a trainee and let it train; return it with the memory in GiB that it takes at most, None on the CPU.
 
-    CUDA graphs of all trainees of a process share their memory: `peak_alone` tells theirs.
+    CUDA graphs of all trainees of a process share their memory: `peaks_apart` tells theirs.
     """
     gc.collect()
     use_gpu = torch.cuda.is_available()
@@ -84,10 +85,15 @@ def prepare(make: Callable[[], Trainee], warm_up: int) -> tuple[Trainee, float |
     return trainee, (torch.cuda.max_memory_reserved() - before) / GIB
 
 
-def peak_alone(make_recipe: Callable[[], Recipe], variant: Variant, warm_up: int) -> float | None:
-    """Return the memory of `prepare`, measured in a process where nothing else has taken any."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak, make_recipe, variant, warm_up).result()
+def peaks_apart(tasks: list[tuple[Callable[[], Recipe], Variant]], warm_up: int = 4) -> list[float | None]:
+    """Return the memory of `prepare`, measured in processes of their own, several at a time.
+
+    What they compile is in the cache for this process, too.
+    """
+    num_cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
+    with ProcessPoolExecutor(max(1, num_cores // 2), get_context("spawn"), max_tasks_per_child=1) as pool:
+        return [task.result() for task in [pool.submit(_peak, *task, warm_up) for task in tasks]]
 
 
 def _peak(make_recipe: Callable[[], Recipe], variant: Variant, warm_up: int) -> float | None:

@@ -16,7 +16,7 @@ import argparse
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,9 @@ from rich.table import Table
 
 from benchmarks import accuracy, layer_times
 from benchmarks.claims import Claim, Record
-from benchmarks.step_times import StepTime, alternate, measure_ceilings, peak_alone, prepare, time_steps
+from benchmarks.step_times import StepTime, alternate, measure_ceilings, peaks_apart, prepare, time_steps
 from benchmarks.trainees import EXPERIMENTS, FORMS, Recipe, Setting, Trainee, Variant
+from pipeline.models.form import Form
 from pipeline.training.reproducibility import prepare_determinism
 
 CHOSEN = {"cuda": "fold+compile+graphs", "cpu": "plain"}  # what training takes by default
@@ -47,16 +48,14 @@ class Measurement:
     """One recipe, measured as the command line asks.
 
     Args:
-        make_recipe: makes the complex or the real one.
+        recipe: complex or real.
         options: from `parse`.
         record: takes the results.
     """
 
-    def __init__(
-        self, make_recipe: Callable[[], Recipe], options: argparse.Namespace, record: Record
-    ) -> None:
-        self._make_recipe, self.options, self.record = make_recipe, options, record
-        self.recipe = recipe = make_recipe()
+    def __init__(self, recipe: Recipe, options: argparse.Namespace, record: Record) -> None:
+        self.recipe, self.options, self.record = recipe, options, record
+        self.peaks: dict[tuple[Form | None, Setting], float | None] = {}  # of what is compiled
         self.on_gpu = recipe.device.type == "cuda"
         self.chosen = CHOSEN[recipe.device.type]
         size = "small" if options.small else "full-size"
@@ -81,9 +80,29 @@ class Measurement:
     def _ours(self, forms: list[str], suffix: str, setting: Setting) -> list[Variant]:
         return [Variant(f"{form}{suffix}", FORMS[form], setting) for form in forms]
 
-    def time(self) -> None:
+    def asked(self) -> dict[Callable[[list[Variant]], None], list[Variant]]:
+        """Return what is measured, and the variants that it takes."""
+        options, other = self.options, self.chosen if self.chosen != "plain" else "fold"
+        free = Setting(tf32=True, bf16=self.on_gpu)
+        strict = replace(free, deterministic=True)
+        pair = [Variant("free", FORMS[self.chosen], free), Variant("strict", FORMS[self.chosen], strict)]
+        forms = [form for form in options.forms if form in ("plain", "fold", self.chosen)]
+        others = [form for form in forms if form != "plain"]
+        exact = self._ours(["plain", *others], ", float32", Setting(deterministic=True))
+        rounded = self._ours(forms, ", bf16", strict) if self.on_gpu else []
+        curves = [Variant(form, FORMS[form], FLOAT32) for form in ("plain", other)]
+        parts = [
+            (self.time, not options.no_times, self.variants()),
+            (self.layers, options.layers, []),
+            (self.determinism, options.deterministic, pair),
+            (self.accuracy, options.accuracy, [*exact, *rounded]),
+            (self.curves, options.curves > 0, curves),
+        ]
+        return {part: variants for part, is_asked, variants in parts if is_asked}
+
+    def time(self, variants: list[Variant]) -> None:
         """Time all variants, print the table and judge the claims."""
-        times = self._alternate(self.variants())
+        times = self._alternate(variants)
         self.record.show(self._draw(list(times.values())))
         self.record.keep(f"{self.recipe.name}/times", [each.as_json() for each in times.values()])
         self.record.judge(self._judge(times))
@@ -93,9 +112,8 @@ class Measurement:
         options, peaks, measured = self.options, {}, {}
         for variant in variants:
             began = time.perf_counter()
-            trainee, peaks[variant.name] = prepare(partial(Trainee, self.recipe, variant), options.warm_up)
-            if variant.form is not None and variant.form.graphs:
-                peaks[variant.name] = peak_alone(self._make_recipe, variant, options.warm_up)
+            trainee, peak = prepare(partial(Trainee, self.recipe, variant), options.warm_up)
+            peaks[variant.name] = self.peaks.get((variant.form, variant.setting), peak)
             self.record.show(f"ready    {variant.name}, after {time.perf_counter() - began:.1f} s")
             measured[variant.name] = partial(time_steps, trainee, options.steps, options.settle)
         return {
@@ -142,7 +160,7 @@ class Measurement:
             claims.append(Claim.at_most(what, share, round(LARGEST_SHARE_OF_MEMORY, 4)))
         return claims
 
-    def layers(self) -> None:
+    def layers(self, _: list[Variant]) -> None:
         """Time every convolution."""
         ceilings = measure_ceilings(self.recipe.device)
         rates = ", ".join(f"{rate / 1e12:.4g} TFLOP/s {name}" for name, rate in ceilings.flop_per_s.items())
@@ -154,13 +172,8 @@ class Measurement:
         self.record.show(layer_times.draw_layers(self.title, layers))
         self.record.keep(f"{self.recipe.name}/layers", layer_times.as_json(layers))
 
-    def determinism(self) -> None:
+    def determinism(self, variants: list[Variant]) -> None:
         """Time the chosen form with and without deterministic kernels, and train twice with them."""
-        free = Setting(tf32=True, bf16=self.on_gpu)
-        strict = replace(free, deterministic=True)
-        variants = [
-            Variant(name, FORMS[self.chosen], each) for name, each in (("free", free), ("strict", strict))
-        ]
         times = self._alternate(variants)
         self.record.keep(f"{self.recipe.name}/determinism", [each.as_json() for each in times.values()])
         cost = times["strict"].median_ms / times["free"].median_ms - 1
@@ -179,23 +192,16 @@ class Measurement:
                 trainee.step()
         return list(trainee.model.parameters())
 
-    def accuracy(self) -> None:
+    def accuracy(self, variants: list[Variant]) -> None:
         """Compare every form with float64, with deterministic kernels as runs have them."""
-        forms = [form for form in self.options.forms if form in ("plain", "fold", self.chosen)]
-        others = [form for form in forms if form != "plain"]
-        variants = self._ours(["plain", *others], ", float32", Setting(deterministic=True))
-        if self.on_gpu:
-            variants += self._ours(forms, ", bf16", Setting(bf16=True, deterministic=True))
         errors = accuracy.compare(self.recipe, variants)
         self.record.show(accuracy.draw_errors(self.title, errors))
         self.record.keep(f"{self.recipe.name}/accuracy", [vars(each) for each in errors])
         self.record.judge(accuracy.judge(self.title, errors))
 
-    def curves(self) -> None:
+    def curves(self, variants: list[Variant]) -> None:
         """Train plain and chosen side by side."""
-        other = self.chosen if self.chosen != "plain" else "fold"
-        forms = {"plain": FORMS["plain"], other: FORMS[other]}
-        curves = accuracy.loss_curves(self.recipe, forms, self.options.curves)
+        curves = accuracy.loss_curves(self.recipe, variants, self.options.curves)
         self.record.keep(f"{self.recipe.name}/curves", curves)
         self.record.judge(accuracy.judge_curves(self.title, curves))
 
@@ -233,6 +239,26 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def compile_ahead(
+    measurements: dict[str, Measurement], make: Mapping[str, Callable[[], Recipe]], record: Record
+) -> None:
+    """Compile side by side what is needed later, which takes minutes one after the other, and note the memory."""
+    wanted = {
+        (name, variant.form, variant.setting): (make[name], variant)
+        for name, measurement in measurements.items()
+        for variants in measurement.asked().values()
+        for variant in variants
+        if variant.form is not None and variant.form.compile
+    }
+    if not wanted:
+        return
+    began = time.perf_counter()
+    peaks = dict(zip(wanted, peaks_apart(list(wanted.values())), strict=True))
+    for name, measurement in measurements.items():
+        measurement.peaks = {key[1:]: peak for key, peak in peaks.items() if key[0] == name}
+    record.show(f"compiled {len(peaks)} variants, after {time.perf_counter() - began:.0f} s")
+
+
 def main() -> int:
     """Measure, print, and return 1 if a claim fails at full size on a GPU."""
     options = parse()
@@ -242,21 +268,19 @@ def main() -> int:
     torch._dynamo.config.recompile_limit = 256  # all variants share their code
     device = torch.device("cpu" if options.cpu else "cuda")
     record = Record(options.json, device)
-    for name in [options.only] if options.only else list(EXPERIMENTS):
-        make_recipe = partial(Recipe.of, name, device, small=options.small, batch_size=options.batch_size)
-        measurement = Measurement(make_recipe, options, record)
-        parts = {
-            measurement.time: not options.no_times,
-            measurement.layers: options.layers,
-            measurement.determinism: options.deterministic,
-            measurement.accuracy: options.accuracy,
-            measurement.curves: options.curves > 0,
-        }
-        for part, asked in parts.items():
-            if asked:
-                part()
-                torch._dynamo.reset()
-                gc.collect()
+    names = [options.only] if options.only else list(EXPERIMENTS)
+    make = {
+        name: partial(Recipe.of, name, device, small=options.small, batch_size=options.batch_size)
+        for name in names
+    }
+    measurements = {name: Measurement(make[name](), options, record) for name in names}
+    if not options.cpu:
+        compile_ahead(measurements, make, record)
+    for measurement in measurements.values():
+        for part, variants in measurement.asked().items():
+            part(variants)
+            torch._dynamo.reset()
+            gc.collect()
     return 1 if not options.small and options.batch_size is None and not record.all_hold else 0
 
 
