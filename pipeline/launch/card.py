@@ -10,11 +10,12 @@ from typing import Any
 from pipeline.config.schema import Config
 from pipeline.launch.code import code_digest
 from pipeline.launch.directory import RunDirectory, runs_root
+from pipeline.launch.form import find_compiler
 from pipeline.launch.provenance import driver
 from pipeline.training.ranks.host import host_name
 
 ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("torch", "pytorch-lightning", "deepspeed")
+_PACKAGES = ("torch", "triton", "pytorch-lightning", "deepspeed")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Card:
         world_size: ranks that it expects.
         code: digest of the program.
         code_place: where the program lies.
-        versions: of Python and the packages that compute.
+        versions: of Python and the packages that compute, and on a GPU whether passes can be compiled.
         config: composed configuration.
         device: what it trains on.
         free_memory_bytes: free memory of the host; None where it is not shown.
@@ -97,7 +98,7 @@ def fill_in(rank: int, world_size: int, config: Config, device: Device, problem:
         world_size=world_size,
         code=code_digest(ROOT),
         code_place=str(ROOT),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        versions=_versions(device),
         config=config.model_dump(mode="json"),
         device=device,
         free_memory_bytes=_free_memory(),
@@ -115,6 +116,13 @@ def describe_device(use_gpu: bool, local_rank: int) -> Device:
     found = torch.cuda.get_device_properties(local_rank)
     free, total = torch.cuda.mem_get_info(local_rank)
     return Device(found.name, str(found.uuid), driver(), free, total)
+
+
+def _versions(device: Device) -> dict[str, str]:
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    if device.identity is None:
+        return versions
+    return {**versions, "C compiler": "there" if find_compiler() else "missing"}
 
 
 def _free_memory() -> int | None:

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
@@ -15,7 +17,7 @@ _COMPILED_NORMS = ("none", "weight_norm", "group_norm", "layer_norm")
 _FOLDED_NORMS = ("none", "weight_norm", "spectral_norm")
 FUSED_OPTIMIZERS = ("Adagrad", "Adam", "AdamW", "SGD")
 _OWN_CHOICE = ("fused", "foreach", "capturable", "differentiable")
-_COMPILERS = ("cc", "gcc", "clang")  # one that Triton finds by itself, unless CC names it
+_COMPILERS = ("gcc", "clang")  # what Triton looks for, unless CC names one
 
 
 def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[str]]:
@@ -35,7 +37,8 @@ def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[
     compiled = asked.compile is not False and no_compile is None
     if no_compile and asked.compile == "auto" and planned.use_gpu:
         notes.append(
-            f"{_ROOT}.compile: not compiled (a step of the full-size SEANet takes three times as long): {no_compile}"
+            f"{_ROOT}.compile: not compiled (steps of the full-size SEANet take two to three times as long): "
+            f"{no_compile}"
         )
     no_fold = _no_fold(config)
     if asked.fold is True and no_fold:
@@ -52,14 +55,13 @@ def choose_form(config: Config, planned: Resources) -> tuple[TrainingForm, list[
 def _no_compile(config: Config, planned: Resources) -> str | None:
     """Why training passes are not compiled."""
     trainer, network = config.trainer, config.model.autoencoder
-    has_compiler = bool(os.environ.get("CC")) or any(map(shutil.which, _COMPILERS))
     reasons = {
         "this run is on the CPU, where single layers are as fast": not planned.use_gpu,
         "the package triton is missing, which torch for GPUs brings along (LOCK=cuda make env)": (
             importlib.util.find_spec("triton") is None
         ),
-        "Triton needs a C compiler and finds none (Debian: apt-get install gcc libc6-dev python3-dev; or set CC)": (
-            not has_compiler
+        "Triton needs a C compiler and Python.h (Debian: apt-get install gcc libc6-dev python3-dev; or set CC)": (
+            find_compiler() is None
         ),
         "trainer.precision=64-true is for checks": trainer.precision == "64-true",
         f"trainer.train_only={trainer.train_only} keeps the weights of one half": trainer.train_only
@@ -68,6 +70,13 @@ def _no_compile(config: Config, planned: Resources) -> str | None:
         "model.autoencoder.activation_checkpointing computes passes twice": network.activation_checkpointing,
     }
     return _first(reasons) or _no_compile_of_half(config, "encoder") or _no_compile_of_half(config, "decoder")
+
+
+def find_compiler() -> str | None:
+    """Return the C compiler with which Triton links what it compiles; None if that, or Python.h, is not there."""
+    headers = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    found = os.environ.get("CC") or next(filter(None, map(shutil.which, _COMPILERS)), None)
+    return found if headers.exists() else None
 
 
 def _no_compile_of_half(config: Config, name: str) -> str | None:
@@ -114,6 +123,8 @@ def _no_graphs(config: Config, planned: Resources, compiled: bool) -> str | None
         return (
             "trainer.trainer.accumulate_grad_batches adds to gradients, which lie in the graph's own memory"
         )
+    if config.trainer.strategy == "deepspeed":
+        return "trainer.strategy=deepspeed takes gradients up in a stream that graphs do not wait for"
     if config.trainer.loss_balancer.enabled:
         return "trainer.loss_balancer looks at gradients halfway"
     return None

@@ -13,8 +13,11 @@ def prepare_compilation(cache_dir: Path, deterministic: bool) -> None:
     """
     import torch._dynamo.config
     import torch._inductor.config
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "compiled"))
+    # torch sets it to a folder below /tmp as soon as anything, even an optimiser, asks for it
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_dir.expanduser() / "compiled")
     # A pass is one graph under DDP, too, with the kernels that it has on one GPU; gradients leave when a half is done.
     torch._dynamo.config.optimize_ddp = False
     torch._inductor.config.deterministic = deterministic

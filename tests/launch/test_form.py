@@ -27,7 +27,7 @@ def a_gpu_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         form.importlib.util, "find_spec", lambda name: name if name == "triton" else find(name)
     )
-    monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr(form, "find_compiler", lambda: "gcc")
 
 
 def chosen(*overrides: str, planned: Resources = GPU) -> tuple[TrainingForm, list[str]]:
@@ -62,6 +62,7 @@ def test_a_gpu_takes_the_fastest_form() -> None:
         ("trainer.precision=64-true", Form()),
         ("trainer.train_only=decoder", Form()),
         ("trainer.loss_balancer.enabled=true", Form(fold=True, compile=True)),
+        ("trainer.strategy=deepspeed", Form(fold=True, compile=True)),
     ],
 )
 def test_what_a_gpu_takes_instead(override: str, expected: Form) -> None:
@@ -83,6 +84,16 @@ def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     found, (note,) = chosen()
     assert found.model == Form() and found.fused_optimizer
     assert "C compiler" in note and "gcc" in note
+
+
+def test_a_compiler_is_of_use_with_the_headers_of_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", "clang-99")
+    monkeypatch.setattr(form.sysconfig, "get_path", lambda name, scheme: str(tmp_path))
+    assert form.find_compiler() is None
+    (tmp_path / "Python.h").touch()
+    assert form.find_compiler() == "clang-99"
 
 
 @pytest.mark.usefixtures("a_gpu_machine")

@@ -72,6 +72,6 @@ def _compile(trainer: pl.Trainer, module: AutoencoderModule, batch: Batch) -> No
         _log.info("compiling the training step: minutes where it is new, seconds where it is in the cache")
     with trainer.precision_plugin.train_step_context():
         loss = module.training_step(batch, 0)
-    torch.autograd.grad(loss, module.trained_parameters)
+    torch.autograd.grad(loss, module.trained_parameters, allow_unused=True)
     end_compilers()
     trainer.strategy.barrier()
