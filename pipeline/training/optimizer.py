@@ -14,6 +14,7 @@ from pipeline.training.arguments import REFUSALS, class_parameters, reconcile, r
 
 ROOT = "trainer.optimizer"
 
+_IMPLEMENTATION = ("foreach", "fused")
 REFUSED = {
     "Muon": "it takes 2-D weights only, those of convolutions have 3 or 4 axes",
     "SparseAdam": "it takes sparse gradients only, those of convolutions are dense",
@@ -112,7 +113,15 @@ def build_optimizer(
         ConfigError: an unknown name, argument or type.
     """
     optimizer_class, config = _resolve(spec, where)
-    return optimizer_class(params, **config)
+    optimizer = optimizer_class(params, **config)
+    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+    return optimizer
+
+
+def _keep_implementation(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A stored state brings the values of a step; how the step is computed is the run's own choice."""
+    own = {name: optimizer.param_groups[0][name] for name in _IMPLEMENTATION if name in optimizer.defaults}
+    return {**state, "param_groups": [{**group, **own} for group in state["param_groups"]]}
 
 
 def misfit(spec: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:

@@ -172,3 +172,20 @@ def test_combinations_with_the_trainer(spec, changes, message):
     check_with_trainer(spec, **usual)
     with pytest.raises(ConfigError, match=message):
         check_with_trainer(spec, **{**usual, **changes})
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, True), (True, None), (True, False)])
+def test_a_stored_state_does_not_decide_how_a_step_is_computed(before, after):
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizers = [
+        build_optimizer({"type": "AdamW", "config": {**ADAMW, "fused": fused}}, [weight])
+        for weight, fused in zip(weights, (before, after), strict=True)
+    ]
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 0.5)
+    optimizers[0].step()
+    stored = optimizers[0].state_dict()
+    optimizers[1].load_state_dict(stored)
+    assert optimizers[1].param_groups[0]["fused"] is after and stored["param_groups"][0]["fused"] is before
+    optimizers[1].step()
+    assert optimizers[1].state[weights[1]]["step"] == 2
