@@ -76,9 +76,9 @@ def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[
     def layer_noted(layer: nn.Module, features: FoldedMap) -> FoldedMap:
         under_way.append(layer)
         result = own_layer(layer, features)
-        under_way.pop()
         if isinstance(layer, Convolution):
             see(_folded_call(names[layer], layer, features, result, own_layer))
+        under_way.pop()
         return result
 
     hooks = [module.register_forward_hook(note) for module in names]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 
 from benchmarks.native_reference import NativeAutoencoder, load_ours
@@ -38,7 +39,8 @@ class Setting:
     Attributes:
         tf32: whether convolutions of float32 may round their inputs to 10 bits, where the device does that.
         bf16: whether the forward pass and the loss see autocast, as Lightning's bf16-mixed.
-        deterministic: whether what has no deterministic kernel is refused.
+        deterministic: whether what has no deterministic kernel is refused, and kernels are compiled by rule, not by
+            timing, as runs do by default.
     """
 
     tf32: bool = False
@@ -51,6 +53,8 @@ class Setting:
         matmul, deterministic = torch.backends.cuda.matmul, torch.are_deterministic_algorithms_enabled()
         was, matmul.allow_tf32 = matmul.allow_tf32, self.tf32
         torch.use_deterministic_algorithms(self.deterministic)
+        compiler = torch._inductor.config
+        by_rule, compiler.deterministic = compiler.deterministic, self.deterministic
         try:
             with torch.backends.cudnn.flags(
                 enabled=True, benchmark=False, deterministic=self.deterministic, allow_tf32=self.tf32
@@ -58,6 +62,7 @@ class Setting:
                 yield
         finally:
             matmul.allow_tf32 = was
+            compiler.deterministic = by_rule
             torch.use_deterministic_algorithms(deterministic)
 
 
