@@ -17,7 +17,8 @@ _LONGEST_SUM = 1024  # products of float32 that are added up one after the other
 def sum_in_blocks(rows: Tensor, matrix: Tensor) -> Tensor:
     """The matrix product (B, L, I) x (I, O), whose sums over many I are cut into blocks where they are of float32.
 
-    The error of a running sum grows with the root of its length; that of a sum of blocks, with that of a block.
+    Blocks are of 1024, where I is a multiple of that. The error of a running sum grows with the root of its length;
+    that of a sum of blocks, with that of a block.
     Source: Higham, The Accuracy of Floating Point Summation, SIAM J. Sci. Comput. 14, 1993.
     """
     terms = matrix.shape[0]
@@ -97,7 +98,7 @@ class Conv1d(_PaddedConvolution):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, channels in, L) to (B, channels out, L)."""
-        if features.is_cuda:
+        if features.is_cuda and self.kernel_size != (1,):
             return self.finish(self.by_products(features))
         padded = self.pad(features)
         return self.finish(functional.conv1d(padded, self.real_weight(), padding=self.library_padding))
@@ -114,7 +115,9 @@ class Conv1d(_PaddedConvolution):
         rows = self.padded(features).mT  # (B, L + K - 1, I)
         if weight.shape[1] > weight.shape[0]:
             products = sum_in_blocks(rows, weight.permute(1, 2, 0).flatten(1)).unflatten(2, (num_taps, -1))
-            return functools.reduce(add, (products[:, tap : tap + length, tap] for tap in range(num_taps))).mT
+            exact = torch.promote_types(products.dtype, torch.float32)
+            shifted = (products[:, tap : tap + length, tap].to(exact) for tap in range(num_taps))
+            return functools.reduce(add, shifted).to(products.dtype).mT
         taps = torch.cat([rows.narrow(1, tap, length) for tap in range(num_taps)], 2)
         return sum_in_blocks(taps, weight.permute(2, 1, 0).flatten(0, 1)).mT
 
