@@ -1,6 +1,6 @@
 """Sequence models on latents (B, D, L): what convolutions with a short reach cannot see."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,16 @@ class LatentLSTM(nn.Module):
         return latents + join(real_a - imag_b, imag_a + real_b)
 
     def _run(self, network: nn.Module, latents: Tensor) -> Tensor:
-        output = network(latents.mT.contiguous())[0].mT
+        rows = latents.mT.contiguous()
+        output = (network(rows) if rows.is_cuda else _run_unrounded(network, rows))[0].mT
         return output if self.causal else 0.5 * (output.chunk(2, 1)[0] + output.chunk(2, 1)[1])
+
+
+def _run_unrounded(network: nn.Module, rows: Tensor) -> tuple[Tensor, Any]:
+    """Run an LSTM in the precision of its weights, whatever autocast says: few CPUs have one in bf16."""
+    with torch.autocast(rows.device.type, enabled=False):
+        result: tuple[Tensor, Any] = network(rows.to(next(network.parameters()).dtype))
+        return result
 
 
 class LatentTransformer(nn.Module):

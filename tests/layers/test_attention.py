@@ -99,3 +99,14 @@ def test_an_lstm_of_both_directions_turns_round_with_its_input(complex_valued):
                 parameter.data.copy_(getattr(network, name.removesuffix("_reverse")))
     latents = torch.randn(2, 8 if complex_valued else 4, 6, dtype=torch.float64)
     torch.testing.assert_close(model(latents.flip(-1)).flip(-1), model(latents))
+
+
+@pytest.mark.parametrize("complex_valued", KINDS)
+def test_an_lstm_on_a_cpu_does_not_round(complex_valued):
+    model = LatentLSTM(4, 1, ConvStyle(complex_valued))
+    latents = torch.randn(2, 8 if complex_valued else 4, 6)
+    expected = model(latents)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(latents)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, expected)
