@@ -15,9 +15,7 @@ from pipeline.data.lifeline import end_with_parent
 from pipeline.data.seeds import derive_seed
 
 _NUMPY_SEED_RANGE = 1 << 32
-_NICENESS = (
-    10  # workers are ahead of training; where both want a core, training, which keeps a GPU busy, has it
-)
+_NICENESS = 10  # workers are ahead of training; where both want a core, training has it
 
 
 class WorkerLoader(DataLoader[Any]):

@@ -108,7 +108,7 @@ class Conv1d(_PaddedConvolution):
 
         Between packed bins and latents there are thousands of channels and some ten frames. The GPU's library is
         slow on that, and adds up so many products one after the other that float32 loses a digit (3e-6 where this
-        has 4e-7).
+        has 6e-7).
         """
         weight = self.real_weight()  # (O, I, K)
         (num_taps,), length = self.kernel_size, features.shape[-1]
