@@ -24,7 +24,8 @@ class LayerCall:
     Attributes:
         name: of the layer in its autoencoder.
         layer: itself.
-        given: what went in, as it lies in memory: folded or not.
+        given: what went in, as it lies in memory: folded or not; like `output` it keeps nothing of the pass alive, since
+            a weight that still is in a graph of another stream cannot be recorded in a CUDA graph.
         positions_in: what went in, (B, channels, F, T) or (B, channels, L).
         output: what came out, (B, channels, F, T) or (B, channels, L).
         apply: repeats it on something that lies like `given`.
@@ -91,7 +92,7 @@ def watch(autoencoder: nn.Module, see: Callable[[LayerCall], None]) -> Iterator[
 
 
 def _plain_call(name: str, layer: Convolution, given: Tensor, output: Tensor, apply: Apply) -> LayerCall:
-    return LayerCall(name, layer, given, given.shape, output, apply, _as_is, _as_is)
+    return LayerCall(name, layer, _alone(given), given.shape, output.detach(), apply, _as_is, _as_is)
 
 
 def _folded_call(
@@ -106,13 +107,17 @@ def _folded_call(
     return LayerCall(
         name,
         layer,
-        features.features,
+        _alone(features.features),
         torch.Size(positions),
-        result.unfolded(),
+        result.unfolded().detach(),
         lambda given: apply(layer, FoldedMap(given, grid)).features,
         lambda tensor: FoldedMap.of(tensor).in_blocks(grid.fold).features,
         lambda tensor: FoldedMap(tensor, reached).unfolded(),
     )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _as_is(tensor: Tensor) -> Tensor:

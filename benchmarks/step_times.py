@@ -3,6 +3,7 @@
 import gc
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -97,6 +98,8 @@ def peaks_apart(tasks: list[tuple[Callable[[], Recipe], Variant]], warm_up: int 
 
 
 def _peak(make_recipe: Callable[[], Recipe], variant: Variant, warm_up: int) -> float | None:
+    # Keys of compiled code name the first module that has torch (pickle asks for it): not one that only spawn knows.
+    sys.modules.pop("__mp_main__", None)
     prepare_determinism(deterministic=True, strict=True)
     return prepare(partial(Trainee, make_recipe(), variant), warm_up)[1]
 

@@ -153,18 +153,18 @@ def convolve_folded(
     padded = pad_blocks(folded.features, bins, folded.grid.fold, 2)
     padded = pad_blocks(padded, frames, folded.grid.fold, 3)
     grid = Grid(bins.result, frames.result)
-    convolve = convolve_by_products if padded.is_cuda and _is_exact(padded) else functional.conv2d
+    convolve = convolve_by_products if _is_exact(padded) else functional.conv2d
     output = convolve(padded, spread_weight(weight, bins, frames), stride=(bins.step, frames.step))
     if layer.bias is not None:
         bias = layer.bias.view(-1, 1).expand(-1, grid.block_size).reshape(-1, 1, 1)
-        output = output.add_(bias)
+        output = output + bias
     return FoldedMap(output, grid)
 
 
 def _is_exact(features: Tensor) -> bool:
     """Whether a convolution on a GPU computes with all bits of float32."""
     is_float32 = features.dtype == torch.float32 and not torch.is_autocast_enabled(features.device.type)
-    return is_float32 and not _rounds_to_tf32()
+    return features.is_cuda and is_float32 and not _rounds_to_tf32()
 
 
 @torch.compiler.assume_constant_result

@@ -151,6 +151,15 @@ def test_a_convolution_by_products(stride: tuple[int, int], taps: tuple[int, int
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_folded_layers_by_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.layers.folded._is_exact", lambda features: True)  # as a GPU without TF32 is
+    style = ConvStyle(complex_valued=True, norm="weight_norm")
+    wide = Conv2d(1, 4, (3, 3), style=style), Conv2d(4, 8, (8, 4), (4, 2), style=style)
+    chain = prepared(nn.Sequential(*wide, ConvTranspose2d(8, 4, (4, 2), extra_bins=1, style=style)))
+    one, two = two_inputs(2, 2, 33, 16)
+    same(chain, one, two, apply_folded(chain, two))
+
+
 def test_blocks_make_channels_wide() -> None:
     assert [block_size(channels) for channels in (4, 8, 16, 24, 32, 128)] == [
         (4, 4), (4, 4), (4, 2), (2, 2), (1, 1), (1, 1)
