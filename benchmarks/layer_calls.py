@@ -24,8 +24,8 @@ class LayerCall:
     Attributes:
         name: of the layer in its autoencoder.
         layer: itself.
-        given: what went in, as it lies in memory: folded or not; like `output` it keeps nothing of the pass alive, since
-            a weight that still is in a graph of another stream cannot be recorded in a CUDA graph.
+        given: what went in, as it lies in memory, folded or not; like `output` it keeps nothing of the pass alive: a
+            weight that still is in a graph of another stream cannot be recorded in a CUDA graph.
         positions_in: what went in, (B, channels, F, T) or (B, channels, L).
         output: what came out, (B, channels, F, T) or (B, channels, L).
         apply: repeats it on something that lies like `given`.
