@@ -101,6 +101,6 @@ class AlternatingData(AudioDataModule):
     def train_dataloader(self) -> AlternatingLoader:
         """Loader of a run, but for what it can do besides."""
         plain = super().train_dataloader()
-        options = self._loader_options(self._data.train_dataloader)
+        options = self._loader_options(self._data.train_dataloader) | {"collate_fn": plain.collate_fn}
         self.loader = AlternatingLoader(plain.dataset, plain.batch_sampler, **options)
         return self.loader

@@ -12,14 +12,17 @@ import torch
 from pipeline.data.augmentations import Augmentations
 from pipeline.data.bad_files import BadFile, BadFileLedger
 from pipeline.data.corpus import Corpus, prepare_corpus
-from pipeline.data.dataset import Batch, CropPolicy, EvalSegments, SegmentFormat, TrainSegments, collate
+from pipeline.data.dataset import Batch, CropPolicy, EvalSegments, SegmentFormat, TrainSegments
 from pipeline.data.manifest import Manifest
 from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSampler, whole_batches
 from pipeline.data.seeds import derive_seed
 from pipeline.data.shares import digest_with
 from pipeline.data.staging import stage, staged
+from pipeline.data.transport import Places, Transport
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
+
+_USUAL_PREFETCH = 2  # of DataLoader, batches per worker
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -162,7 +165,16 @@ class AudioDataModule(pl.LightningDataModule):
             repeat_first_epoch=self._is_overfitting(),
             mixture=self._train.mixture,
         )
-        return ResumableLoader(self._train, sampler, **self._loader_options(options))
+        loader_options = self._loader_options(options)
+        if options.num_workers:
+            places = Places(
+                options.num_workers * (options.prefetch_factor or _USUAL_PREFETCH),
+                (options.batch_size, self._form.channels, self._form.num_samples),
+                global_batch=sampler.global_batch,
+                is_pinned=loader_options["pin_memory"],
+            )
+            loader_options["collate_fn"] = Transport(places)
+        return ResumableLoader(self._train, sampler, **loader_options)
 
     def val_dataloader(self) -> WorkerLoader:
         """Loader of this rank's share of the evaluation segments; the shares may be uneven."""
@@ -271,7 +283,7 @@ class AudioDataModule(pl.LightningDataModule):
         shared = {
             "num_workers": options.num_workers,
             "pin_memory": options.pin_memory and self._trains_on_gpu(),
-            "collate_fn": collate,
+            "collate_fn": Transport(),
             # Without it, each new iterator would draw from the global generator and shift dropout.
             "generator": torch.Generator().manual_seed(derive_seed(self._seed, "loader")),
         }

@@ -1,5 +1,6 @@
 """Segments of audio: which part of which file belongs to an index, as a pure function."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -65,10 +66,10 @@ class Batch(NamedTuple):
     """Files that failed to be read for this batch; their examples are substitutes."""
 
 
-def collate(segments: list[Segment]) -> Batch:
-    """Stacks segments into a batch."""
+def collate(segments: list[Segment], out: torch.Tensor | None = None) -> Batch:
+    """Stacks segments into a batch, whose audio is written to `out` (B, C, S) where that is given."""
     return Batch(
-        _stack([segment.waveform for segment in segments]),
+        _stack([segment.waveform for segment in segments], out),
         torch.tensor([segment.position for segment in segments], dtype=torch.int64),
         tuple(segment.path for segment in segments),
         tuple(segment.source for segment in segments),
@@ -76,14 +77,24 @@ def collate(segments: list[Segment]) -> Batch:
     )
 
 
-def _stack(waveforms: list[NDArray[np.float32]]) -> torch.Tensor:
-    """(B, C, S) of waveforms (C, S); in a loader's worker at once in the memory that the main process sees."""
-    if get_worker_info() is None:
+def _stack(waveforms: list[NDArray[np.float32]], out: torch.Tensor | None) -> torch.Tensor:
+    """(B, C, S) of waveforms (C, S); in a loader's worker at once in memory that the main process sees."""
+    if out is None and get_worker_info() is None:
         return torch.from_numpy(np.stack(waveforms))
-    shared = torch.UntypedStorage._new_shared(len(waveforms) * waveforms[0].nbytes)
-    stacked = torch.empty(0, dtype=torch.float32).set_(shared).view(len(waveforms), *waveforms[0].shape)
-    np.stack(waveforms, out=stacked.numpy())
-    return stacked
+    if out is None:
+        out = shared_tensor(len(waveforms), *waveforms[0].shape)
+    np.stack(waveforms, out=out.numpy())
+    return out
+
+
+def shared_tensor(*shape: int) -> torch.Tensor:
+    """Float32 zeros in memory that other processes can see.
+
+    Raises:
+        RuntimeError: There is less shared memory.
+    """
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+    return torch.empty(0, dtype=torch.float32).set_(storage).view(shape)
 
 
 class TrainSegments(Dataset[Segment]):

@@ -1,28 +1,25 @@
 """The table of contents of a run."""
 
-import errno
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import PeerError, TrainingError
 from pipeline.launch import replay
 from pipeline.launch.attempt import record_attempt
 from pipeline.launch.command import module_command
 from pipeline.launch.directory import RunDirectory
+from pipeline.launch.explanation import explain
 from pipeline.launch.logs import configure_logging
 from pipeline.launch.preemption import RESUME_EXIT_CODE, STALLED_EXIT_CODE, stop_signals
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.report import (
     banner,
     describe_run,
-    out_of_memory_advice,
     results,
     resume_command,
 )
 from pipeline.launch.roll_call import RollCall, hold_roll_call
-from pipeline.training.ranks.loss import is_loss
 
 if TYPE_CHECKING:
     from pipeline.launch.data_reading import DataReading
@@ -112,7 +109,7 @@ def _train(
         _log.info("to go on from there: %s", resume_command(run.path))
         stop_signals.has_saved = True
     except (RuntimeError, OSError) as error:
-        raise _explain(error, checked, trainer.global_step) from error
+        raise explain(error, checked, trainer.global_step) from error
     finally:
         close_loggers(loggers)
         assembly.draw_run_curves(trainer, run.path)
@@ -180,23 +177,3 @@ def _conclude(
         _log.info("logged offline; to upload: %s", sync)
     _log.info("run directory: %s", run.path)
     _log.info("to listen: %s", module_command("pipeline.inference", str(run.path), "IN.wav", "OUT.wav"))
-
-
-def _explain(error: RuntimeError | OSError, checked: Preflight, step: int) -> Exception:
-    """Return what a user can do about an error of torch or of the disk, or the error itself."""
-    import torch
-
-    text = str(error)
-    if isinstance(error, OSError):
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        place = error.filename or RunDirectory.of(checked.config).path
-        return (
-            TrainingError(f"{place}: the disk is full; free space there, then resume") if is_full else error
-        )
-    if isinstance(error, torch.OutOfMemoryError):
-        return TrainingError(out_of_memory_advice(checked.config, checked.resources, text))
-    if "returned nan values" in text:  # what trainer.trainer.detect_anomaly raises
-        return TrainingError(f"the gradient is not finite at step {step}: {text}")
-    if is_loss(error):
-        return PeerError(f"another rank is gone, see its own message ({text.splitlines()[0]})")
-    return error
