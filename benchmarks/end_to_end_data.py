@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -68,7 +68,7 @@ class AlternatingLoader(ResumableLoader):
         """Give what the workers load from now on, when the queue that they have filled meanwhile is used up."""
         self._gives_resident, self._is_to_discard = False, True
 
-    def _count(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def _count(self, batches: Iterator[Any]) -> Generator[Any]:
         while self._done < len(self):
             if self._gives_resident and self.resident is not None:
                 batch = self.resident

@@ -1,6 +1,7 @@
 """The order of training samples: one global sequence, cut for any number of ranks, resumable anywhere."""
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ class ResumableLoader(WorkerLoader):
     """A loader that starts at any position of the global sequence.
 
     The position is given to the sampler before an iterator exists, so that workers begin to prefetch at the right
-    place.
+    place. A new iterator ends the one before it, whose workers would write into the same memory.
     """
 
     def __init__(self, dataset: Any, batch_sampler: GlobalBatchSampler, **options: Any) -> None:
@@ -137,17 +138,22 @@ class ResumableLoader(WorkerLoader):
         self._epoch = 0
         self._done = 0
         self._is_restored = False
+        self._running: weakref.ref[Generator[Any]] | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Goes on where a restored state stands; otherwise starts the next epoch."""
+        if self._running is not None and (running := self._running()) is not None:
+            running.close()
         is_epoch_over = self._done >= len(self)
         if is_epoch_over or (self._done > 0 and not self._is_restored):
             self._epoch, self._done = self._epoch + 1, 0
         self._is_restored = False
         self._sequence.epoch, self._sequence.batches_done = self._epoch, self._done
-        return self._count(super().__iter__())
+        batches = self._count(super().__iter__())
+        self._running = weakref.ref(batches)
+        return batches
 
-    def _count(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def _count(self, batches: Iterator[Any]) -> Generator[Any]:
         for batch in batches:
             self._done += 1
             yield batch

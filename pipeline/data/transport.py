@@ -7,7 +7,10 @@ places that exist as long as their loader.
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,6 +23,8 @@ from pipeline.data.bad_files import BadFile
 from pipeline.data.dataset import Batch, Segment, collate, shared_tensor
 from pipeline.errors import DataError
 
+_GIB = 2**30
+_SHARED_MEMORY = Path("/dev/shm")
 MORE_SHARED_MEMORY = (
     "lower num_workers or prefetch_factor of data.train_dataloader and data.eval_dataloader, or give a container more "
     "shared memory (docker run --shm-size or --ipc=host)"
@@ -48,14 +53,13 @@ class Places:
         Raises:
             DataError: There is less shared memory.
         """
-        try:
-            self._waveforms = shared_tensor(count, *batch_shape)
-        except RuntimeError as error:
-            needed = 4 * count * math.prod(batch_shape) / 2**30
+        needed, free = 4 * count * math.prod(batch_shape), _free_shared_memory()
+        if needed > free:
             raise DataError(
-                f"batches on their way from workers take {needed:.1f} GiB of shared memory (/dev/shm), which is not "
-                f"there ({str(error).splitlines()[0]}); {MORE_SHARED_MEMORY}"
-            ) from error
+                f"batches on their way from workers take {needed / _GIB:.1f} GiB of shared memory, and /dev/shm has "
+                f"{free / _GIB:.1f} GiB free; {MORE_SHARED_MEMORY}"
+            )
+        self._waveforms = shared_tensor(count, *batch_shape)
         self._global_batch, self._is_pinned = global_batch, is_pinned
         self.number = next(
             self._numbers
@@ -77,7 +81,17 @@ class Places:
 
     def take(self, place: int) -> Tensor:
         """Return (B, C, S) for good."""
-        return self.at(place).pin_memory() if self._is_pinned else self.at(place).clone()
+        if self._is_pinned:
+            with suppress(
+                RuntimeError
+            ):  # DataLoader pins what is not pinned yet, and can report that it cannot be
+                return self.at(place).pin_memory()
+        return self.at(place).clone()
+
+
+def _free_shared_memory() -> float:
+    """Return bytes; on systems other than Linux nothing tells how much there is."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else math.inf
 
 
 class Notes(NamedTuple):

@@ -21,8 +21,10 @@ SHAPE = (2, 300)
 class Segments(Dataset):
     """Audio that tells which sample it is; some take longer, so that batches arrive in another order."""
 
+    late_s = 0.0
+
     def __getitem__(self, key):
-        time.sleep(0.004 * (key.position // 8 % 3))
+        time.sleep(self.late_s if key.epoch == 0 and key.position >= 20 else 0.004 * (key.position // 8 % 3))
         waveform = np.full(SHAPE, key.position, np.float32) + np.arange(SHAPE[1], dtype=np.float32) / 1024
         bad = (BadFile("lost.wav", "it is empty"),) if key.position % 5 == 0 else ()
         return Segment(waveform, key.position, f"/music/{key.item}.wav", f"{key.item}.wav@7", bad)
@@ -78,6 +80,18 @@ def test_two_loaders_have_places_of_their_own():
     wanted = [list(make_loader(0)), list(make_loader(0, rank=1, world_size=2))]
     for pairs, others in zip(zip(*loaders, strict=False), zip(*wanted, strict=False), strict=True):
         assert all(same(one, other) for one, other in zip(pairs, others, strict=True))
+
+
+def test_an_iterator_that_is_given_up_halfway_leaves_the_next_one_alone():
+    loader = make_loader(3)
+    loader.dataset.late_s = 0.3
+    given_up = iter(loader)  # kept, as Lightning keeps it until it has the next one
+    for _ in range(4):
+        next(given_up)
+    batches = iter(loader)
+    time.sleep(1.5)  # what workers of the first still had to do is done
+    for batch in batches:
+        assert torch.equal(batch.waveform[:, 0, 0], batch.position.float())
 
 
 def test_workers_that_are_not_forked():
