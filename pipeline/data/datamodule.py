@@ -18,11 +18,9 @@ from pipeline.data.sampler import GlobalBatchSampler, ResumableLoader, ShardSamp
 from pipeline.data.seeds import derive_seed
 from pipeline.data.shares import digest_with
 from pipeline.data.staging import stage, staged
-from pipeline.data.transport import Places, Transport
+from pipeline.data.transport import Transport, training_transport
 from pipeline.data.workers import WorkerLoader, start_worker
 from pipeline.errors import DataError
-
-_USUAL_PREFETCH = 2  # of DataLoader, batches per worker
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -166,14 +164,8 @@ class AudioDataModule(pl.LightningDataModule):
             mixture=self._train.mixture,
         )
         loader_options = self._loader_options(options)
-        if options.num_workers:
-            places = Places(
-                options.num_workers * (options.prefetch_factor or _USUAL_PREFETCH),
-                (options.batch_size, self._form.channels, self._form.num_samples),
-                global_batch=sampler.global_batch,
-                is_pinned=loader_options["pin_memory"],
-            )
-            loader_options["collate_fn"] = Transport(places)
+        shape = (options.batch_size, self._form.channels, self._form.num_samples)
+        loader_options["collate_fn"] = training_transport(loader_options, shape, sampler.global_batch)
         return ResumableLoader(self._train, sampler, **loader_options)
 
     def val_dataloader(self) -> WorkerLoader:

@@ -8,7 +8,7 @@ places that exist as long as their loader.
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from pipeline.data.dataset import Batch, Segment, collate, shared_tensor
 from pipeline.errors import DataError
 
 _GIB = 2**30
+_USUAL_PREFETCH = 2  # of DataLoader, batches per worker
 _SHARED_MEMORY = Path("/dev/shm")
 MORE_SHARED_MEMORY = (
     "lower num_workers or prefetch_factor of data.train_dataloader and data.eval_dataloader, or give a container more "
@@ -61,9 +62,8 @@ class Places:
             )
         self._waveforms = shared_tensor(count, *batch_shape)
         self._global_batch, self._is_pinned = global_batch, is_pinned
-        self.number = next(
-            self._numbers
-        )  # what a batch brings along for the main process to find its places by
+        # a batch brings it along, for the main process to find the places by
+        self.number = next(self._numbers)
         self._open[self.number] = self
 
     @classmethod
@@ -150,3 +150,24 @@ class Transport:
         place = self._places.place_of(segments[0].position)
         batch = collate(segments, out=self._places.at(place))
         return Sent(_from_place, self._places.number, place, Notes.of(batch))
+
+
+def training_transport(
+    options: Mapping[str, Any], batch_shape: Sequence[int], global_batch: int
+) -> Transport:
+    """Return the `collate_fn` of a training loader, with places where it has workers.
+
+    Args:
+        options: Keyword arguments of DataLoader.
+        batch_shape: (B, C, S).
+        global_batch: Samples of a batch over all ranks.
+
+    Raises:
+        DataError: As `Places`.
+    """
+    if not options["num_workers"]:
+        return Transport()
+    under_way = options["num_workers"] * (options["prefetch_factor"] or _USUAL_PREFETCH)
+    return Transport(
+        Places(under_way, batch_shape, global_batch=global_batch, is_pinned=options["pin_memory"])
+    )
