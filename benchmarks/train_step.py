@@ -219,7 +219,7 @@ def parse() -> argparse.Namespace:
         "--forms",
         nargs="+",
         choices=list(FORMS),
-        help="(default: plain fold compile fold+compile; on a CPU plain fold)",
+        help="(default: plain fold compile fold+compile+graphs; on a CPU plain fold)",
     )
     parser.add_argument("--batch-size", type=int, help="segments (default: the recipe's)")
     parser.add_argument("--rounds", type=int, default=5, help="of each variant (default: %(default)s)")
