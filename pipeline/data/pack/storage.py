@@ -144,7 +144,9 @@ def open_pack(folder: Path) -> Manifest:
     return Manifest(
         folder,
         tuple(track.entry for track in index.tracks),
-        tuple(BadFile(str(folder / bad.path), bad.reason) for bad in index.bad),
+        tuple(
+            BadFile(str(folder / bad.path), f"left out when it was packed: {bad.reason}") for bad in index.bad
+        ),
         index.unsupported,
         storage=PackedStorage(folder, index.shard_bytes, index.tracks),
     )

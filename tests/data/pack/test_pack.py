@@ -218,6 +218,7 @@ def test_what_is_lost_is_said(tmp_path, capsys):
     manifest = open_pack(tmp_path / "pack")
     assert [entry.path for entry in manifest.entries] == ["exact.wav", "fine.wav", "loud.wav"]
     assert len(manifest.bad_files) == 1
+    assert manifest.bad_files[0].reason.startswith("left out when it was packed: ")
     loud = manifest.storage.read("loud.wav", manifest.entries[2].audio, 0, 5)
     np.testing.assert_array_equal(loud[0] * 32768, [16384, 32767, -32768, 32767, -32768])
 
