@@ -82,9 +82,8 @@ class Places:
     def take(self, place: int) -> Tensor:
         """Return (B, C, S) for good."""
         if self._is_pinned:
-            with suppress(
-                RuntimeError
-            ):  # DataLoader pins what is not pinned yet, and can report that it cannot be
+            with suppress(RuntimeError):
+                # DataLoader pins what is not pinned yet, and can report why it cannot be
                 return self.at(place).pin_memory()
         return self.at(place).clone()
 
