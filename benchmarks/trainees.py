@@ -93,10 +93,11 @@ class Recipe:
         with tempfile.TemporaryDirectory() as folder:
             experiment = "default" if small else EXPERIMENTS[name]
             checked = checked_config(Path(folder) / "run", *overrides, experiment=experiment)
-        data = checked.config.data
-        shape = (checked.resources.batch_size, data.channels, data.segment_samples)
-        batches = [draw_waveforms(shape, data.sample_rate_hz, seed).to(device) for seed in range(NUM_BATCHES)]
-        return cls(name, checked, tuple(batches), device)
+        return cls(name, checked, _draw(checked, NUM_BATCHES, device), device)
+
+    def draw(self, num_batches: int) -> tuple[Tensor, ...]:
+        """Return so many batches, the first of them equal to `batches`."""
+        return _draw(self.checked, num_batches, self.device)
 
     @property
     def batch_size(self) -> int:
@@ -119,6 +120,12 @@ class Recipe:
         weights = {planned.name: planned.weight for planned in self.checked.losses.active}
         assert weights.keys() <= {"stft_mse", "kl"}, f"the native reference has no {sorted(weights)}"
         return weights
+
+
+def _draw(checked: Preflight, num_batches: int, device: torch.device) -> tuple[Tensor, ...]:
+    data = checked.config.data
+    shape = (checked.resources.batch_size, data.channels, data.segment_samples)
+    return tuple(draw_waveforms(shape, data.sample_rate_hz, seed).to(device) for seed in range(num_batches))
 
 
 def draw_waveforms(shape: tuple[int, int, int], sample_rate_hz: int, seed: int) -> Tensor:
