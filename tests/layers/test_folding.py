@@ -160,6 +160,12 @@ def test_folded_layers_by_products(monkeypatch: pytest.MonkeyPatch) -> None:
     same(chain, one, two, apply_folded(chain, two))
 
 
+def test_folded_maps_have_the_precision_of_the_layers() -> None:
+    chain = nn.Sequential(Conv2d(2, 4, (3, 3), style=ConvStyle(complex_valued=True)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert apply_folded(chain, torch.randn(1, 4, 8, 8)).dtype == torch.bfloat16
+
+
 def test_blocks_make_channels_wide() -> None:
     assert [block_size(channels) for channels in (4, 8, 16, 24, 32, 128)] == [
         (4, 4), (4, 4), (4, 2), (2, 2), (1, 1), (1, 1)
