@@ -79,4 +79,4 @@ def test_training_passes_are_one_graph_each(build_small: Build, monkeypatch: pyt
     torch.testing.assert_close(estimate, plain)
     for traced, expected in zip(traced_gradients, gradients, strict=True):
         torch.testing.assert_close(traced, expected, rtol=1e-3, atol=1e-5)
-    assert given == [{"triton.cudagraphs": True}] * 2
+    assert given == [{"triton.cudagraphs": True, "eager_numerics.division_rounding": True}] * 2
