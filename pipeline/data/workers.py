@@ -1,10 +1,14 @@
-"""What a loader's worker process does first."""
+"""What a loader's worker process does first, and how it tells what it is doing."""
 
+import faulthandler
 import multiprocessing
 import os
 import random
 import signal
 import threading
+import time
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,33 @@ from pipeline.data.seeds import derive_seed
 
 _NUMPY_SEED_RANGE = 1 << 32
 _NICENESS = 10  # workers are ahead of training; where both want a core, training has it
+_WRITING_S = 0.2  # takes a worker that gets a core
+
+
+@cache
+def _stacks() -> int | None:
+    """Descriptor of memory to which this process and the workers that it starts write their stacks on a signal.
+
+    None on systems other than Linux.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    file = os.memfd_create("stacks of workers")
+    faulthandler.register(signal.SIGRTMIN, file=file)
+    return file
+
+
+def stacks_of_workers() -> bytes:
+    """Have every worker of this process write what its threads are doing; what it waits for need not come."""
+    file = _stacks()
+    if file is None or not (workers := multiprocessing.active_children()):
+        return b""
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGRTMIN)
+    time.sleep(_WRITING_S)
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 class WorkerLoader(DataLoader[Any]):
@@ -27,6 +58,7 @@ class WorkerLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         """Starts the workers, if there are any."""
+        _stacks()  # workers inherit that
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return super().__iter__()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.data.workers import WorkerLoader, start_worker
+from pipeline.data.workers import WorkerLoader, stacks_of_workers, start_worker
 
 PROGRAM = """
 from functools import partial
@@ -25,6 +25,27 @@ next(batches)
 @pytest.fixture
 def loader():
     return WorkerLoader(range(400), num_workers=1, worker_init_fn=partial(start_worker, seed=0))
+
+
+class NeverComes:
+    """Data on a disk that does not answer."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, item):
+        time.sleep(600)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
+def test_workers_that_hang_tell_what_they_were_doing():
+    loader = WorkerLoader(NeverComes(), num_workers=2, worker_init_fn=partial(start_worker, seed=0))
+    batches = iter(loader)
+    end_s = time.monotonic() + 30
+    while (told := stacks_of_workers()).count(b"in __getitem__") < 2 and time.monotonic() < end_s:
+        pass
+    assert told.count(b"in __getitem__") >= 2, told.decode()
+    assert all(worker.is_alive() for worker in batches._workers)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs sigwaitinfo")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.data.workers import stacks_of_workers
 from pipeline.training.watch.verdict import Verdict
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class Ending:
             file.write(f"watchdog: {verdict.message}\n")
             file.flush()
             faulthandler.dump_traceback(file, all_threads=True)
+            if stacks := stacks_of_workers():
+                file.write("\nworkers of the data loaders, each with its threads:\n")
+                file.write(stacks.decode())
         self._dump_flight_recorder()
 
     def _dump_flight_recorder(self) -> None:
