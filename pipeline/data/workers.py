@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,28 +26,39 @@ _WRITING_S = 0.2  # takes a worker that gets a core
 
 @cache
 def _stacks() -> int | None:
-    """Descriptor of memory to which this process and the workers that it starts write their stacks on a signal.
+    """Descriptor of memory that all workers of this process write to; None on systems other than Linux."""
+    return os.memfd_create("stacks of workers") if hasattr(os, "memfd_create") else None
 
-    None on systems other than Linux.
-    """
-    if not hasattr(os, "memfd_create"):
-        return None
-    file = os.memfd_create("stacks of workers")
-    faulthandler.register(signal.SIGRTMIN, file=file)
-    return file
+
+def _prepare_stacks() -> None:
+    """Have this process, and what it forks, write their stacks on a signal; Lightning takes handlers away again."""
+    if (file := _stacks()) is not None:
+        faulthandler.unregister(signal.SIGRTMIN)
+        faulthandler.register(signal.SIGRTMIN, file=file)
 
 
 def stacks_of_workers() -> bytes:
     """Have every worker of this process write what its threads are doing; what it waits for need not come."""
-    file = _stacks()
-    if file is None or not (workers := multiprocessing.active_children()):
+    if (file := _stacks()) is None:
         return b""
+    children = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+    workers = [child for child in children if _writes_stacks(child)]
     for worker in workers:
         with suppress(ProcessLookupError):
-            assert worker.pid is not None
-            os.kill(worker.pid, signal.SIGRTMIN)
-    time.sleep(_WRITING_S)
+            os.kill(worker, signal.SIGRTMIN)
+    if workers:
+        time.sleep(_WRITING_S)
     return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _writes_stacks(process: int) -> bool:
+    """Whether a process has a handler for the signal, which would end any other."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signal.SIGRTMIN - 1) & 1)
 
 
 class WorkerLoader(DataLoader[Any]):
@@ -58,7 +70,7 @@ class WorkerLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         """Starts the workers, if there are any."""
-        _stacks()  # workers inherit that
+        _prepare_stacks()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return super().__iter__()

@@ -1,4 +1,5 @@
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -38,14 +39,17 @@ class NeverComes:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
-def test_workers_that_hang_tell_what_they_were_doing():
+def test_workers_that_hang_tell_what_they_were_doing_and_other_processes_live_on():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other.start()
     loader = WorkerLoader(NeverComes(), num_workers=2, worker_init_fn=partial(start_worker, seed=0))
     batches = iter(loader)
     end_s = time.monotonic() + 30
     while (told := stacks_of_workers()).count(b"in __getitem__") < 2 and time.monotonic() < end_s:
         pass
     assert told.count(b"in __getitem__") >= 2, told.decode()
-    assert all(worker.is_alive() for worker in batches._workers)
+    assert all(process.is_alive() for process in (*batches._workers, other))
+    other.kill()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs sigwaitinfo")

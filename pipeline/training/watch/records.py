@@ -67,7 +67,7 @@ class Ending:
             faulthandler.dump_traceback(file, all_threads=True)
             if stacks := stacks_of_workers():
                 file.write("\nworkers of the data loaders, each with its threads:\n")
-                file.write(stacks.decode())
+                file.write(stacks.decode(errors="replace"))
         self._dump_flight_recorder()
 
     def _dump_flight_recorder(self) -> None:
