@@ -1,5 +1,6 @@
 """How exactly every form computes: outputs and gradients against the native reference in float64, and loss curves."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ CURVE_LIMIT = 0.01
 NUM_SEGMENTS = 2  # whose layers are looked into
 NUM_BATCHES = 12  # whose gradients are compared
 PIECE = 4  # segments whose gradient is computed in float64 at a time
-_HELD_IN_PARTS = ".parametrizations.weight.original"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Errors:
         single: of each convolution's output, given the exact input; empty where it cannot be looked into.
         chained: of the same in the network, given what the layers before gave.
         estimate: of the network's output.
-        gradients: of each weight: of every batch. Length and direction, in which weight norm holds a weight, count
-            together: before the first step their gradients are the two components of the weight's own.
+        gradients: of each weight, length and direction of a weight norm apart: of every batch.
     """
 
     name: str
@@ -68,13 +67,16 @@ class Errors:
     gradients: dict[str, list[float]]
 
     @property
-    def typical(self) -> dict[str, float]:
-        """Of each weight's gradient: the median over batches.
+    def over_batches(self) -> dict[str, float]:
+        """Of each weight's gradient: the root of the mean square over batches.
 
-        A ReLU that turns at another place than in float64 moves a gradient by far more than rounding does, in few
-        batches, now in one form, now in the other.
+        A ReLU that turns at another place than in float64 moves a gradient by more than rounding does, now in one form,
+        now in the other: it takes many batches to compare two forms.
         """
-        return {name: statistics.median(errors) for name, errors in self.gradients.items()}
+        return {
+            name: math.sqrt(statistics.fmean(error**2 for error in errors))
+            for name, errors in self.gradients.items()
+        }
 
 
 def compute_exact(recipe: Recipe) -> Exact:
@@ -148,8 +150,8 @@ def _errors(recipe: Recipe, variant: Variant, exact: Exact) -> Errors:
             output, found = _gradients(trainee, batch, exact_gradients)
             if batch is batches[0]:
                 estimate = _relative(_paired(output)[:NUM_SEGMENTS], exact.estimate)
-            for name, error in _errors_by_weight(found, exact_gradients).items():
-                gradients.setdefault(name, []).append(error)
+            for name, gradient in found.items():
+                gradients.setdefault(name, []).append(_relative(gradient, exact_gradients[name]))
     ours = variant.form is not None
     return Errors(variant.name, ours, variant.setting.bf16, single, chained, estimate, gradients)
 
@@ -169,19 +171,6 @@ def _gradients(trainee: Trainee, batch: Tensor, like: dict[str, Tensor]) -> tupl
     if isinstance(model, NativeAutoencoder):
         gradients = {name: as_ours(gradient, like[name]) for name, gradient in gradients.items()}
     return estimate, gradients
-
-
-def _errors_by_weight(gradients: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    parts: dict[str, list[str]] = {}
-    for name in exact:
-        weight, *_ = name.split(_HELD_IN_PARTS)
-        parts.setdefault(weight, []).append(name)
-    return {
-        weight: _relative(
-            *(torch.cat([each[name].flatten() for name in names]) for each in (gradients, exact))
-        )
-        for weight, names in parts.items()
-    }
 
 
 def _noise(recipe: Recipe, first: int, waveform: Tensor) -> Callable[[torch.Size], Tensor]:
@@ -213,7 +202,7 @@ def draw_errors(name: str, errors: list[Errors]) -> Table:
         table.add_column(heading, justify="right")
     for found in errors:
         layers = [f"{max(values.values()):.1e}" if values else "" for values in (found.single, found.chained)]
-        gradients = found.typical.values()
+        gradients = found.over_batches.values()
         table.add_row(
             found.name,
             *layers,
@@ -227,9 +216,9 @@ def draw_errors(name: str, errors: list[Errors]) -> Table:
 
 def _worst_ratio(found: Errors, plain: Errors) -> float:
     """The largest of all weights' errors over the plain form's."""
-    of_plain = plain.typical
+    of_plain = plain.over_batches
     return max(
-        error / max(of_plain[name], SMALLEST / GRADIENT_LIMIT) for name, error in found.typical.items()
+        error / max(of_plain[name], SMALLEST / GRADIENT_LIMIT) for name, error in found.over_batches.items()
     )
 
 

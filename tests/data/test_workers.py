@@ -40,7 +40,7 @@ class NeverComes:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
 def test_workers_that_hang_tell_what_they_were_doing_and_other_processes_live_on():
-    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
     other.start()
     loader = WorkerLoader(NeverComes(), num_workers=2, worker_init_fn=partial(start_worker, seed=0))
     batches = iter(loader)
