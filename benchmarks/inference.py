@@ -167,7 +167,7 @@ def measure_recipe(name: str, device: torch.device, options: argparse.Namespace,
     for seconds in options.seconds:
         for batch in options.batches:
             shape = (batch, data.channels, round(seconds * data.sample_rate_hz))
-            waveform = draw_waveforms(shape, data.sample_rate_hz, 0).to(device)
+            waveform = draw_waveforms(shape, data.sample_rate_hz, 0, device)
             found = measure(codecs, waveform, seconds, options)
             record.show(draw(title, found))
             speeds += found

@@ -39,13 +39,20 @@ class Setting:
     Attributes:
         tf32: whether convolutions of float32 may round their inputs to 10 bits, where the device does that.
         bf16: whether the forward pass and the loss see autocast, as Lightning's bf16-mixed.
+        float64: whether everything is done in it, as Lightning's 64-true.
         deterministic: whether what has no deterministic kernel is refused, and kernels are compiled by rule, not by
             timing, as runs do by default.
     """
 
     tf32: bool = False
     bf16: bool = False
+    float64: bool = False
     deterministic: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and waveforms."""
+        return torch.float64 if self.float64 else torch.float32
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -93,10 +100,10 @@ class Recipe:
         with tempfile.TemporaryDirectory() as folder:
             experiment = "default" if small else EXPERIMENTS[name]
             checked = checked_config(Path(folder) / "run", *overrides, experiment=experiment)
-        return cls(name, checked, _draw(checked, NUM_BATCHES, device), device)
+        return cls(name, checked, tuple(_draw(checked, NUM_BATCHES, device)), device)
 
-    def draw(self, num_batches: int) -> tuple[Tensor, ...]:
-        """Return so many batches, the first of them equal to `batches`."""
+    def draw(self, num_batches: int) -> Iterator[Tensor]:
+        """Yield so many batches, the first of them equal to `batches`."""
         return _draw(self.checked, num_batches, self.device)
 
     @property
@@ -122,19 +129,21 @@ class Recipe:
         return weights
 
 
-def _draw(checked: Preflight, num_batches: int, device: torch.device) -> tuple[Tensor, ...]:
+def _draw(checked: Preflight, num_batches: int, device: torch.device) -> Iterator[Tensor]:
     data = checked.config.data
     shape = (checked.resources.batch_size, data.channels, data.segment_samples)
-    return tuple(draw_waveforms(shape, data.sample_rate_hz, seed).to(device) for seed in range(num_batches))
+    return (draw_waveforms(shape, data.sample_rate_hz, seed, device) for seed in range(num_batches))
 
 
-def draw_waveforms(shape: tuple[int, int, int], sample_rate_hz: int, seed: int) -> Tensor:
+def draw_waveforms(
+    shape: tuple[int, int, int], sample_rate_hz: int, seed: int, device: torch.device
+) -> Tensor:
     """Return tones that decay, and some noise: (B, C, S)."""
     generator = torch.Generator().manual_seed(seed)
-    seconds = torch.arange(shape[2]) / sample_rate_hz
-    waveform = 0.01 * torch.randn(shape, generator=generator)
+    seconds = (torch.arange(shape[2]) / sample_rate_hz).to(device)
+    waveform = 0.01 * torch.randn(shape, generator=generator).to(device)
     for _ in range(6):
-        pitch, phase, start = torch.rand(3, *shape[:2], 1, generator=generator)
+        pitch, phase, start = torch.rand(3, *shape[:2], 1, generator=generator).to(device)
         tone = torch.sin(2 * torch.pi * (60 * 100**pitch * seconds + phase))
         after = seconds - start * seconds[-1]
         waveform += 0.2 * tone * torch.exp(-8 * after.clamp_min(0)) * (after >= 0)
@@ -167,19 +176,19 @@ class Trainee:
     def __init__(self, recipe: Recipe, variant: Variant) -> None:
         self.recipe, self.setting = recipe, variant.setting
         ours, losses = recipe.build()
-        self.losses = losses.to(recipe.device)
+        self.losses = losses.to(recipe.device, self.setting.dtype)
         spec = recipe.checked.config.trainer.optimizer.model_dump()
         self.model: nn.Module
         self._noise = LatentNoise(recipe.checked.config.trainer.seed)
         self._loss: Callable[[Tensor, Tensor], Tensor]
         if variant.form is None:
-            native = NativeAutoencoder(recipe.description)
+            native = NativeAutoencoder(recipe.description, self.setting.dtype)
             load_ours(native, ours)
             weights = recipe.loss_weights()
             self.model = native.to(recipe.device)
             self._loss = lambda waveform, position: native(waveform).loss(weights)
         else:
-            self.model = ours.to(recipe.device)
+            self.model = ours.to(recipe.device, self.setting.dtype)
             ours.set_form(variant.form)
             self._loss = lambda waveform, position: (
                 self.losses(ours(waveform, self._noise.at(position, waveform.device))).total

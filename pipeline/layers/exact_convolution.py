@@ -1,4 +1,4 @@
-"""Convolutions with all bits of float32, whatever the GPU's library makes of them."""
+"""Convolutions with all bits of float32 or float64, whatever the GPU's library makes of them."""
 
 from typing import Any
 
@@ -11,7 +11,8 @@ def convolve_by_products(features: Tensor, weight: Tensor, stride: tuple[int, in
     """A convolution (B, C, F, T) to (B, O, F', T') as matrix products of all taps at once.
 
     For float32 without TF32 and 3x3 taps of many channels cuDNN takes Winograd's algorithm, whose gradients of
-    weights are ten times as far off on spectrograms, where few bins hold nearly all energy.
+    weights are ten times as far off on spectrograms, where few bins hold nearly all energy. For float64 it does not use
+    the units that products use.
 
     Args:
         features: With what lies beyond the edges.

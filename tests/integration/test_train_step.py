@@ -17,13 +17,13 @@ from benchmarks.step_times import Ceilings, StepTime, alternate
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def errors(name, single, gradient, bf16=False):
+def errors(name, single, gradient, arithmetic="float32"):
     batches = [
         0.6 * gradient,
         1.4 * gradient,
         math.sqrt(0.68) * gradient,
     ]  # the mean of their squares is gradient^2
-    return Errors(name, True, bf16, {"a": single}, {"a": single}, single, {"a.weight": batches})
+    return Errors(name, arithmetic, True, {"a": single}, {"a": single}, single, {"a.weight": batches})
 
 
 def test_the_median_of_all_steps_counts():
@@ -53,7 +53,12 @@ def test_claims_on_errors_are_relative_to_the_plain_form():
     plain = errors("plain", 5e-7, 1e-6)
     found = judge("x", [plain, errors("fold", 2e-6, 1.9e-6), errors("other", 9e-7, 2.1e-6)])
     assert [claim.holds for claim in found] == [True, False, True, True, False]
-    assert "at most 0.02" in judge("x", [errors("bf16", 1e-3, 1e-2, bf16=True)])[0].sentence
+    assert "at most 0.02" in judge("x", [errors("bf16", 1e-3, 1e-2, "bf16")])[0].sentence
+
+
+def test_the_form_that_stands_for_the_reference_must_equal_it():
+    equal, other = errors("fold", 1e-15, 1e-14, "float64"), errors("fold", 1e-11, 1e-8, "float64")
+    assert [claim.holds for claim in judge("x", [equal, other])] == [True, True, False, False]
 
 
 def test_claims_on_curves_are_about_every_step():
