@@ -66,6 +66,11 @@ class StopSignals:
         """Whether another process of this project has started this one and waits for it."""
         return self._supervised
 
+    @property
+    def has_ended_start_up(self) -> bool:
+        """Whether a signal came before training: the process ends, whatever it meets on its way out."""
+        return self.received is not None and self._deferred is None
+
     def begin_start_up(self) -> None:
         """From now on, until `begin_training`, a signal ends the process at once: a job starts.
 

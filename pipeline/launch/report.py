@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.launch.command import train_command
 from pipeline.launch.directory import RunDirectory
 from pipeline.launch.logs import configure_logging
+from pipeline.launch.preemption import RESUME_EXIT_CODE, stop_signals
 from pipeline.launch.preflight import Preflight
 from pipeline.launch.resources import Resources
 
@@ -37,21 +38,31 @@ _ACCESS = {
 def plain_errors() -> Iterator[None]:
     """Print a user's error without a traceback and end with exit code 1; defects keep their traceback.
 
-    A full disk and a path that may not be used are a user's errors wherever they are met.
+    A full disk and a path that may not be used are a user's errors wherever they are met. An error that follows a
+    signal before training is none: the exit that the signal asked for, raised anywhere, has become it on its way.
     """
     try:
         yield
-    except PipelineError as error:
-        _fail(f"{type(error).__name__}: {error}")
-    except OSError as error:
-        if error.errno in _FULL:
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(
-                f"{place}{error.strerror}; free space on the disk of the run, then start the same command again"
-            )
-        if error.errno in _ACCESS and error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror}; {_ACCESS[error.errno]}")
+    except BaseException as error:
+        if stop_signals.has_ended_start_up:
+            raise SystemExit(RESUME_EXIT_CODE) from error
+        _tell(error)
         raise
+
+
+def _tell(error: BaseException) -> None:
+    """Print an error that a user can mend and end; return from any other."""
+    if isinstance(error, PipelineError):
+        _fail(f"{type(error).__name__}: {error}")
+    if not isinstance(error, OSError):
+        return
+    if error.errno in _FULL:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(
+            f"{place}{error.strerror}; free space on the disk of the run, then start the same command again"
+        )
+    if error.errno in _ACCESS and error.filename is not None:
+        _fail(f"{error.filename}: {error.strerror}; {_ACCESS[error.errno]}")
 
 
 def _fail(message: str) -> NoReturn:

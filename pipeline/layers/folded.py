@@ -157,7 +157,9 @@ def convolve_folded(
     output = convolve(padded, spread_weight(weight, bins, frames), stride=(bins.step, frames.step))
     if layer.bias is not None:
         bias = layer.bias.view(-1, 1).expand(-1, grid.block_size).reshape(-1, 1, 1)
-        output = (output + bias).to(output.dtype)  # the bias itself has float32 under autocast, too
+        output = output + bias.to(
+            output.dtype
+        )  # as in the library's layers: bf16 under autocast, and so its gradient
     return FoldedMap(output, grid)
 
 

@@ -44,6 +44,19 @@ def test_an_exit_that_was_swallowed_comes_before_training():
     assert ended.returncode == 75 and ended.stdout == "swallowed"
 
 
+def test_an_exit_that_became_an_error_on_its_way_is_an_exit():
+    """As in a library that tidies half-made objects up."""
+    error = "try:\n    with plain_errors():\n        try:\n            {}\n        finally:\n            raise {}\n"
+    start = "from pipeline.launch.report import plain_errors\nfrom pipeline.errors import ConfigError\n"
+    for raised in ("AttributeError('half made')", "ConfigError('half read')", "SystemExit(1)"):
+        program = f"{start}{error}finally:\n    sys.stdout.write('tidied')"
+        ended = run(program.format("send('SIGTERM')", raised))
+        assert (ended.returncode, ended.stdout) == (75, "tidied")
+        assert len(ended.stderr.splitlines()) == 1, ended.stderr
+        assert run(program.format("pass", raised)).returncode == 1
+        assert run(program.format("stop_signals.begin_training(); send('SIGTERM')", raised)).returncode == 1
+
+
 def test_in_training_a_signal_sets_a_flag_and_is_told_once():
     ended = run(
         "stop_signals.begin_training()\nassert stop_signals.received is None\nsend('SIGUSR1')\nsend('SIGTERM')\n"
