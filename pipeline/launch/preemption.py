@@ -4,6 +4,7 @@ SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 mean the same: save, end with RESUME_EXIT_C
 which the loop reads between steps; before training there is nothing to save and the process ends at once.
 """
 
+import atexit
 import os
 import signal
 import time
@@ -60,6 +61,8 @@ class StopSignals:
             ignored = supervised and number == signal.SIGINT
             signal.signal(number, signal.SIG_IGN if ignored else self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        atexit.unregister(self._end)
+        atexit.register(self._end)
 
     @property
     def is_supervised(self) -> bool:
@@ -114,10 +117,10 @@ class StopSignals:
         if self.received is not None:
             raise SystemExit(RESUME_EXIT_CODE)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """From now on a signal does nothing: this process ends, and its exit code says all.
 
-        While it ends, the interpreter would put back the handlers of the system, which kill it; but not these.
+        The interpreter takes a second to end, and would put back the handlers of the system, which kill it; not these.
         """
         for number in _STOP:
             signal.signal(number, signal.SIG_IGN)

@@ -69,8 +69,5 @@ def _name_checkpoints(run_dir: Path, composition: Composition) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        with plain_errors():
-            run(Path(sys.argv[1]))
-    finally:
-        stop_signals.end()
+    with plain_errors():
+        run(Path(sys.argv[1]))
