@@ -71,8 +71,8 @@ def test_yaml_block_as_a_trainer_file_of_ones_own(train, tmp_path, block):
     assert run.code == 0, run.output
 
 
-def test_override_of_a_learning_rate(train_from_scratch):
-    run = train_from_scratch("trainer.optimizer.config.lr=3e-4", *TINY)
+def test_override_of_a_learning_rate(train):
+    run = train("trainer.optimizer.config.lr=3e-4", *TINY)
     assert run.code == 0, run.output
 
 
@@ -81,8 +81,8 @@ def test_batch_size_and_epochs(train_from_scratch):
     assert run.code == 0 and "32 = 32 x 1" in run.output, run.output
 
 
-def test_wandb_switched_off(train_from_scratch):
-    run = train_from_scratch("trainer.wandb.use_wandb=false", *TINY)
+def test_wandb_switched_off(train):
+    run = train("trainer.wandb.use_wandb=false", *TINY)
     assert run.code == 0 and not (run.directory / "wandb").exists()
 
 

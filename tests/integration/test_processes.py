@@ -63,6 +63,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(training, tmp_path):
     assert not living_members(tmp_path, training.pid)
 
 
+@pytest.mark.long
 def test_ranks_and_workers_end_with_a_killed_run_which_goes_on_at_once(training, tmp_path, cache_dir):
     assert len(living_members(tmp_path, training.pid)) >= 5, "the run, two ranks, a worker each"
     (run_dir,) = (path.parent for path in tmp_path.rglob("config.yaml") if path.parent.name != ".hydra")

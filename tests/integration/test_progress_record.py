@@ -59,7 +59,9 @@ def test_a_failed_run(train):
     assert progress(run.directory)["state"] == "failed"
 
 
-@pytest.mark.parametrize("in_the_way", ["progress.json", ".progress.json.tmp"])
+@pytest.mark.parametrize(
+    "in_the_way", ["progress.json", pytest.param(".progress.json.tmp", marks=pytest.mark.long)]
+)
 def test_a_record_that_cannot_be_written_changes_nothing(in_the_way, train, tmp_path):
     usual, directory = train(*TINY, name="usual"), tmp_path / "disturbed" / "run"
     (directory / in_the_way).mkdir(parents=True)

@@ -48,7 +48,7 @@ def ended_alike(run, reference):
 
 @pytest.mark.parametrize(
     "name",
-    ["SIGINT", "SIGUSR2", *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGTERM", "SIGUSR1"))],
+    ["SIGINT", *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"))],
 )
 def test_a_signal_in_training(name, start, uninterrupted):
     run = start(*STEPS)
@@ -93,7 +93,11 @@ def test_a_signal_during_the_first_validation(start):
 
 
 @pytest.mark.parametrize(
-    "arguments", [SLOW_STEPS, (*SLOW_STEPS, *TWO_RANKS[-3:-1])], ids=["alone", "two ranks"]
+    "arguments",
+    [
+        pytest.param(SLOW_STEPS, id="alone"),
+        pytest.param((*SLOW_STEPS, *TWO_RANKS[-3:-1]), id="two ranks", marks=pytest.mark.long),
+    ],
 )
 def test_a_second_interrupt_ends_the_run_and_all_its_processes(arguments, start):
     run = start(*arguments, "data.train_dataloader.num_workers=1")

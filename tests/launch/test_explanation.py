@@ -23,7 +23,7 @@ def enclosed(size: str, *command: str, **environment: str) -> "subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("size", ["300k", "2m"])
+@pytest.mark.parametrize("size", [pytest.param("300k", marks=pytest.mark.long), "2m"])
 def test_too_little_shared_memory_is_named_with_the_remedy(size: str, tmp_path: Path) -> None:
     if enclosed(size, "true").returncode:
         pytest.skip("mounting needs root")

@@ -33,9 +33,13 @@ def distant_cluster(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["hydra.sweep.dir=/var/tmp/sweep", "run.dir=/dev/shm/run", "hydra.sweep.dir=here"]
+    ("place", "more"),
+    [
+        ("hydra.sweep.dir=/var/tmp/sweep", ()),
+        ("run.dir=/dev/shm/run", ("hydra.launcher.dry_run=true",)),
+        ("hydra.sweep.dir=here", ()),
+    ],
 )
-@pytest.mark.parametrize("more", [(), ("hydra.launcher.dry_run=true",)])
 def test_a_folder_of_this_machine_alone_is_refused(place, more, distant_cluster, tmp_path):
     result = train("-m", LAUNCHER, place, *more, home=tmp_path / "home", environment=distant_cluster)
     key, _, folder = place.partition("=")

@@ -41,8 +41,10 @@ def launch(here, tmp_path, home):
     ("words", "remedy"),
     [
         ("Requested node configuration is not available", "ask for less: hydra.launcher.mem_gb"),
-        ("Job violates accounting/QOS policy", "hydra.launcher.timeout_min"),
-        ("something else", "hydra.launcher.dry_run=true"),
+        pytest.param(
+            "Job violates accounting/QOS policy", "hydra.launcher.timeout_min", marks=pytest.mark.long
+        ),
+        pytest.param("something else", "hydra.launcher.dry_run=true", marks=pytest.mark.long),
     ],
 )
 def test_a_refusal_leaves_nothing_and_says_what_helps(words, remedy, here, tmp_path):

@@ -189,6 +189,7 @@ def _launch(home, seeds, submitted):
                 sweep.save()
 
 
+@pytest.mark.long
 def test_launches_at_once_lose_no_point_and_submit_none_twice(tmp_path, slurm):
     """Eight launches of five points out of eight each."""
     slurm.jobs(*(f"{100 + number} PENDING Priority" for number in range(8)))
