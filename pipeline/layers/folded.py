@@ -157,9 +157,8 @@ def convolve_folded(
     output = convolve(padded, spread_weight(weight, bins, frames), stride=(bins.step, frames.step))
     if layer.bias is not None:
         bias = layer.bias.view(-1, 1).expand(-1, grid.block_size).reshape(-1, 1, 1)
-        output = output + bias.to(
-            output.dtype
-        )  # as in the library's layers: bf16 under autocast, and so its gradient
+        # as in the library's layers: bf16 under autocast, and so its gradient
+        output = output + bias.to(output.dtype)
     return FoldedMap(output, grid)
 
 
