@@ -138,7 +138,7 @@ def change(run_dir: Path, wanted: Config, given: Iterable[str] | None) -> tuple[
         if not is_changeable(key):
             raise ConfigError(
                 f"{key}: cannot change in run.resume={run_dir} (it is {old!r}, asked for {new!r}); a resumed run keeps "
-                "its model, data, losses and seed. "
+                "its model, data, losses, optimiser and seed. "
                 "Valid: horizon (max_epochs, max_steps), hardware, logging; run.init_from starts a new run"
             )
         _log.info("resume: %s was %r, now %r", key, old, new)

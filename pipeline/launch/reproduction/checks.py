@@ -124,7 +124,8 @@ def _check_changes(run_dir: Path, then: Mapping[str, Any], diff: str | None) -> 
         text = f"{commit} with other uncommitted changes: they were {was}, are {now}"
         if was == now:
             text = f"{commit} with other uncommitted changes, in {now}"
-        remedy = f"git stash, then git apply {kept}" if then.get("dirty") else "git stash"
+        aside = "git stash --include-untracked"
+        remedy = f"{aside}, then git apply {kept}" if then.get("dirty") else aside
         return different("commit", text, remedy)
     if then.get("code_sha256") is not None and not _is_same_code(then):
         return different("commit", f"{commit}, but files that git does not track differ in pipeline/")
